@@ -1,0 +1,261 @@
+//! The admin API of versiond: bodies of `/v1/status`, `/v1/why` and `/v1/drain` on its Unix socket.
+
+use serde::{Deserialize, Serialize};
+
+use crate::class::{ByClass, StreamClass};
+use crate::contract::{DrainMode, Role, StateKind};
+use crate::host::HostState;
+use crate::names::{BootNonce, Generation, HostId, Sha256, SlotId};
+use crate::reason::Reason;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub schema: u32,
+    pub version: String,
+    pub host: HostId,
+    pub boot: BootNonce,
+    pub state: HostState,
+    /// Whether `GET /readyz` answers 200.
+    pub ready: bool,
+    pub uptime_ms: u64,
+    pub catalog: CatalogStatus,
+    pub isolation: Isolation,
+    pub slots: Vec<SlotStatus>,
+    /// Receipts of the most recent drains, newest first.
+    pub receipts: Vec<Receipt>,
+}
+
+/// How far children are kept apart from the supervisor and from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Process groups, all under the supervisor's own uid.
+    Group,
+}
+
+/// What is known of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogStatus {
+    pub source: String,
+    /// Of the document in force, when it carries one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// Since the source last gave a good document, in milliseconds; absent = never since start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_ms_ago: Option<u64>,
+    /// Why the last reading was not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+}
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    #[serde(flatten)]
+    pub slot: SlotId,
+    /// The artifact that should serve; absent once the name is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Sha256>,
+    /// Live-ready now.
+    pub ready: bool,
+    pub generations: Vec<GenerationStatus>,
+    /// Every step that is not being taken now, and why.
+    pub reasons: Vec<Reason>,
+}
+
+/// Where a generation stands. The data that belongs to each state is the supervisor's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Fetching,
+    Preflight,
+    Starting,
+    Warming,
+    Ready,
+    Serving,
+    Retired,
+    Draining,
+    Parked,
+    Terminating,
+    Killing,
+    Exited,
+    Failed,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Phase; 13] = [
+        Phase::Fetching,
+        Phase::Preflight,
+        Phase::Starting,
+        Phase::Warming,
+        Phase::Ready,
+        Phase::Serving,
+        Phase::Retired,
+        Phase::Draining,
+        Phase::Parked,
+        Phase::Terminating,
+        Phase::Killing,
+        Phase::Exited,
+        Phase::Failed,
+    ];
+
+    /// The wire name, also the metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Phase::Fetching => "fetching",
+            Phase::Preflight => "preflight",
+            Phase::Starting => "starting",
+            Phase::Warming => "warming",
+            Phase::Ready => "ready",
+            Phase::Serving => "serving",
+            Phase::Retired => "retired",
+            Phase::Draining => "draining",
+            Phase::Parked => "parked",
+            Phase::Terminating => "terminating",
+            Phase::Killing => "killing",
+            Phase::Exited => "exited",
+            Phase::Failed => "failed",
+        }
+    }
+}
+
+/// One generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    pub generation: Generation,
+    pub sha256: Sha256,
+    pub phase: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateKind>,
+    /// In this phase for so long, in milliseconds.
+    pub phase_ms: u64,
+    pub inflight: u64,
+    pub by_class: ByClass<u64>,
+    pub oldest_ms: u64,
+    /// Admitted since it was published.
+    pub admitted: u64,
+}
+
+/// What came of one drain: the file to show a customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    #[serde(flatten)]
+    pub slot: SlotId,
+    pub generation: Generation,
+    pub sha256: Sha256,
+    /// The generation that took over; absent for a removal or a host drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<Generation>,
+    /// Why it was drained.
+    pub cause: DrainCause,
+    /// In flight when the drain began, by class.
+    pub at_start: ByClass<u64>,
+    /// Admitted over the generation's whole life.
+    pub admitted: u64,
+    /// Of `at_start`: ended by themselves.
+    pub finished: ByClass<u64>,
+    /// Of `at_start`: ended by us, at a deadline or by force.
+    pub cut: ByClass<u64>,
+    /// The longest lease that ended during the drain, in milliseconds.
+    pub longest_ms: u64,
+    /// How long the drain took, in milliseconds.
+    pub took_ms: u64,
+    /// How it ended.
+    pub outcome: DrainOutcome,
+}
+
+/// Why a generation was drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainCause {
+    Swap,
+    Removal,
+    HostStop,
+    Crash,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainOutcome {
+    /// Everything that was admitted came to its own end.
+    Drained,
+    /// A deadline came first for at least one lease.
+    DeadlineCut,
+    /// The process ended before its work did.
+    ProcessGone,
+    /// An operator or the host's budget forced it.
+    Forced,
+}
+
+/// `GET /v1/why[?slot=service/name]`: every wait and refusal, with the fact it rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    pub schema: u32,
+    pub host: Vec<Reason>,
+    pub slots: Vec<SlotWhy>,
+}
+
+/// The reasons of one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotWhy {
+    #[serde(flatten)]
+    pub slot: SlotId,
+    pub serving: Option<Generation>,
+    pub reasons: Vec<WhyReason>,
+}
+
+/// A reason with its sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyReason {
+    #[serde(flatten)]
+    pub reason: Reason,
+    pub text: String,
+}
+
+/// `POST /v1/drain`: cordon this host. `DELETE /v1/drain` takes it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainRequest {
+    pub mode: DrainMode,
+}
+
+/// The body of every error of the admin API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// A stable code, e.g. `unknown_slot`.
+    pub code: String,
+    pub message: String,
+}
+
+/// One line of the event stream: a transition of a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    #[serde(flatten)]
+    pub slot: SlotId,
+    pub generation: Generation,
+    pub from: Phase,
+    pub to: Phase,
+}
+
+/// The classes with work in them, as `3 stream, 1 request`; `nothing` when there is none.
+#[must_use]
+pub fn describe_load(load: &ByClass<u64>) -> String {
+    let parts: Vec<String> = StreamClass::ALL
+        .into_iter()
+        .filter(|class| *load.get(*class) > 0)
+        .map(|class| format!("{} {class}", load.get(class)))
+        .collect();
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
+}

@@ -1,0 +1,28 @@
+//! The contract between a supervisor, the children it runs and the routers in front of it.
+//!
+//! Lives here: wire types, the names they are built from, and the grammar of the headers and
+//! environment variables. Must not live here: I/O, clocks, policy, or a dependency on another crate
+//! of this workspace. Everyone may depend on this crate.
+//!
+//! Compatibility: a reader accepts its own [`SCHEMA`] and the one before, and refuses a newer one by
+//! name. Golden files under `tests/golden/` pin the JSON of each release.
+
+pub mod admin;
+pub mod class;
+pub mod contract;
+pub mod env;
+pub mod headers;
+pub mod host;
+pub mod names;
+pub mod reason;
+pub mod time;
+
+pub use class::{ByClass, StreamClass};
+pub use names::{BootNonce, Generation, HostId, NameError, Nonce, ServiceName, Sha256, SlotId, VersionName};
+pub use reason::{Reason, Refusal};
+pub use time::Tick;
+
+/// The version of the wire schema of this release.
+pub const SCHEMA: u32 = 1;
+/// The version of the lifecycle contract between supervisor and child.
+pub const CONTRACT: u32 = 1;
