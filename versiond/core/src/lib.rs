@@ -1,1 +1,19 @@
-//! (to come)
+//! What should run, what runs, and the next step between them.
+//!
+//! Everything here is a pure function of its inputs and a moment: no runtime, clock, file or random
+//! number. The daemon around it reads catalogs, makes processes and moves requests; it asks this crate
+//! what to do next and tells it what came of it.
+//!
+//! - [`catalog`]: documents that say what should run, and what a host may believe of them.
+//! - [`slot`]: a slot's generations and the loop from inputs to steps; `plan` chooses the steps,
+//!   [`generation`] is the machine they move.
+//! - [`host`]: the host's own lifecycle.
+//! - [`budget`] and [`timings`]: every duration, and the inequalities between them.
+
+pub mod budget;
+pub mod catalog;
+pub mod generation;
+pub mod host;
+mod plan;
+pub mod slot;
+pub mod timings;

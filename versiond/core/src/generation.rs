@@ -1,0 +1,413 @@
+//! One life of a release in a slot: a state machine whose variants own only what is valid there, with
+//! one function per edge.
+//!
+//! Must not live here: which edge to take (that is `plan`), or anything that touches a process.
+
+use std::time::Duration;
+
+use supervisor_protocol::admin::{DrainCause, DrainOutcome, Phase};
+use supervisor_protocol::contract::{DataFormats, Role, StateKind};
+use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
+
+use crate::timings::Timings;
+
+/// What a build says of itself at preflight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub binary_version: String,
+    pub role: Role,
+    pub state: StateKind,
+    pub undrain: bool,
+    pub data: Option<DataFormats>,
+}
+
+/// What one probe round of a candidate or of the serving generation found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Admin listener and serving path both said so, with the right nonce, in one round.
+    Ready,
+    /// The child says, in so many words, that it is still loading. Only this extends the window.
+    Initializing { detail: String },
+    /// It does not answer, or answers that it cannot serve.
+    NotReady { detail: String },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit code {code}"),
+            Exit::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// A generation: what it runs, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gen {
+    pub number: Generation,
+    pub sha256: Sha256,
+    pub state: State,
+    /// When it entered the state.
+    pub since: Tick,
+}
+
+/// Where a generation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The artifact is being fetched and verified.
+    Fetching,
+    /// The build is asked what it is.
+    Preflight,
+    /// Described, but it may not start yet: `plan` says why.
+    Waiting { facts: Facts },
+    /// The process is being made.
+    Starting { facts: Facts },
+    /// The process runs and does not serve yet.
+    Warming { facts: Facts, deadline: Tick, limit: Tick, detail: String },
+    /// It could serve. `plan` publishes it, or says why not.
+    Ready { facts: Facts },
+    /// It gets new requests.
+    Serving { facts: Facts, live: Live },
+    /// Unrouted; what it admitted goes on.
+    Retired { facts: Facts, drain: Drain },
+    /// Its leases are gone and it has been told to drain; what it counts itself goes on.
+    Draining { facts: Facts, drain: Drain },
+    /// It has been sent its stop signal.
+    Terminating { why: Ending, kill_at: Tick },
+    /// Its whole group has been killed; the exit is awaited.
+    Killing { why: Ending },
+}
+
+/// Why a generation is being stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Its drain is over.
+    Drained(DrainEnd),
+    /// It never got to serve.
+    Abandoned,
+}
+
+/// The live readiness of the serving generation, with hysteresis: one lost probe does not withdraw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    Ready { misses: u8 },
+    Unready { hits: u8 },
+}
+
+impl Live {
+    /// Consecutive answers that turn the verdict.
+    const NEEDED: u8 = 2;
+
+    /// Whether it counts as ready.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        match self {
+            Live::Ready { .. } => true,
+            Live::Unready { .. } => false,
+        }
+    }
+
+    fn after(self, hit: bool) -> Live {
+        match (self, hit) {
+            (Live::Ready { .. }, true) => Live::Ready { misses: 0 },
+            (Live::Ready { misses }, false) if misses + 1 >= Self::NEEDED => Live::Unready { hits: 0 },
+            (Live::Ready { misses }, false) => Live::Ready { misses: misses + 1 },
+            (Live::Unready { .. }, false) => Live::Unready { hits: 0 },
+            (Live::Unready { hits }, true) if hits + 1 >= Self::NEEDED => Live::Ready { misses: 0 },
+            (Live::Unready { hits }, true) => Live::Unready { hits: hits + 1 },
+        }
+    }
+}
+
+/// A drain under way: one absolute deadline, and one per class, all counted from its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    pub cause: DrainCause,
+    pub successor: Option<Generation>,
+    pub began: Tick,
+    pub deadline: Tick,
+    pub class_deadlines: ByClass<Tick>,
+    /// Classes whose deadline has passed with work still in them.
+    pub cut: ByClass<bool>,
+}
+
+impl Drain {
+    /// A drain that begins now and may last as long as the timings allow, at most until `limit`.
+    #[must_use]
+    pub fn begin(
+        cause: DrainCause,
+        successor: Option<Generation>,
+        timings: &Timings,
+        limit: Option<Tick>,
+        now: Tick,
+    ) -> Drain {
+        let capped = |duration: Duration| {
+            let tick = now.after(duration);
+            limit.map_or(tick, |limit| tick.min(limit))
+        };
+        let deadline = capped(timings.drain);
+        let class_deadlines = timings.drain_class.map(|duration| capped(duration).min(deadline));
+        Drain { cause, successor, began: now, deadline, class_deadlines, cut: ByClass::default() }
+    }
+
+    /// The classes to cut now: past their deadline, with leases left, and not cut before.
+    pub(crate) fn due_cuts(&self, leases: &ByClass<u64>, now: Tick) -> Vec<StreamClass> {
+        StreamClass::ALL
+            .into_iter()
+            .filter(|class| *leases.get(*class) > 0 && !self.cut.get(*class) && now >= *self.class_deadlines.get(*class))
+            .collect()
+    }
+
+    /// The next moment at which a class with work in it is cut, or the whole drain ends.
+    pub(crate) fn next_deadline(&self, leases: &ByClass<u64>) -> Tick {
+        StreamClass::ALL
+            .into_iter()
+            .filter(|class| *leases.get(*class) > 0 && !self.cut.get(*class))
+            .map(|class| *self.class_deadlines.get(class))
+            .fold(self.deadline, Tick::min)
+    }
+
+    /// Moves every deadline to `limit` where it lies later.
+    pub(crate) fn shorten(&mut self, limit: Tick) {
+        self.deadline = self.deadline.min(limit);
+        self.class_deadlines = self.class_deadlines.map(|tick| tick.min(limit));
+    }
+
+    pub(crate) fn end(&self, outcome: DrainOutcome, now: Tick) -> DrainEnd {
+        let cut_any = StreamClass::ALL.into_iter().any(|class| *self.cut.get(class));
+        let outcome = match outcome {
+            DrainOutcome::Drained if cut_any => DrainOutcome::DeadlineCut,
+            other => other,
+        };
+        DrainEnd {
+            cause: self.cause,
+            successor: self.successor,
+            took_ms: supervisor_protocol::time::millis(now.since(self.began)),
+            outcome,
+        }
+    }
+}
+
+/// What came of a drain, as far as the pure part knows it. The shell adds what the leases counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainEnd {
+    pub cause: DrainCause,
+    pub successor: Option<Generation>,
+    pub took_ms: u64,
+    pub outcome: DrainOutcome,
+}
+
+// === impl Gen ===
+
+impl Gen {
+    /// A new generation begins by fetching its artifact.
+    #[must_use]
+    pub fn begin(number: Generation, sha256: Sha256, now: Tick) -> Gen {
+        Gen { number, sha256, state: State::Fetching, since: now }
+    }
+
+    /// Where it stands, as the API shows it.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match &self.state {
+            State::Fetching => Phase::Fetching,
+            State::Preflight | State::Waiting { .. } => Phase::Preflight,
+            State::Starting { .. } => Phase::Starting,
+            State::Warming { .. } => Phase::Warming,
+            State::Ready { .. } => Phase::Ready,
+            State::Serving { .. } => Phase::Serving,
+            State::Retired { .. } => Phase::Retired,
+            State::Draining { .. } => Phase::Draining,
+            State::Terminating { .. } => Phase::Terminating,
+            State::Killing { .. } => Phase::Killing,
+        }
+    }
+
+    /// What the build said of itself, while that is known.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        match &self.state {
+            State::Waiting { facts }
+            | State::Starting { facts }
+            | State::Warming { facts, .. }
+            | State::Ready { facts }
+            | State::Serving { facts, .. }
+            | State::Retired { facts, .. }
+            | State::Draining { facts, .. } => Some(facts),
+            State::Fetching | State::Preflight | State::Terminating { .. } | State::Killing { .. } => None,
+        }
+    }
+
+    /// Whether it is on its way to serve.
+    #[must_use]
+    pub fn is_candidate(&self) -> bool {
+        match self.state {
+            State::Fetching
+            | State::Preflight
+            | State::Waiting { .. }
+            | State::Starting { .. }
+            | State::Warming { .. }
+            | State::Ready { .. } => true,
+            State::Serving { .. }
+            | State::Retired { .. }
+            | State::Draining { .. }
+            | State::Terminating { .. }
+            | State::Killing { .. } => false,
+        }
+    }
+
+    /// Whether it is on its way out and may still hold resources.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        match self.state {
+            State::Retired { .. } | State::Draining { .. } | State::Terminating { .. } | State::Killing { .. } => true,
+            State::Fetching
+            | State::Preflight
+            | State::Waiting { .. }
+            | State::Starting { .. }
+            | State::Warming { .. }
+            | State::Ready { .. }
+            | State::Serving { .. } => false,
+        }
+    }
+
+    /// Whether a process of this generation exists or is being made.
+    #[must_use]
+    pub fn has_process(&self) -> bool {
+        match self.state {
+            State::Fetching | State::Preflight | State::Waiting { .. } => false,
+            State::Starting { .. }
+            | State::Warming { .. }
+            | State::Ready { .. }
+            | State::Serving { .. }
+            | State::Retired { .. }
+            | State::Draining { .. }
+            | State::Terminating { .. }
+            | State::Killing { .. } => true,
+        }
+    }
+
+    pub(crate) fn fetched(&mut self, now: Tick) -> bool {
+        let State::Fetching = self.state else { return false };
+        self.enter(State::Preflight, now)
+    }
+
+    pub(crate) fn described(&mut self, facts: Facts, now: Tick) -> bool {
+        let State::Preflight = self.state else { return false };
+        self.enter(State::Waiting { facts }, now)
+    }
+
+    pub(crate) fn start(&mut self, now: Tick) -> bool {
+        let State::Waiting { facts } = &self.state else { return false };
+        let facts = facts.clone();
+        self.enter(State::Starting { facts }, now)
+    }
+
+    pub(crate) fn launched(&mut self, timings: &Timings, now: Tick) -> bool {
+        let State::Starting { facts } = &self.state else { return false };
+        let state = State::Warming {
+            facts: facts.clone(),
+            deadline: now.after(timings.ready_window),
+            limit: now.after(timings.ready_max),
+            detail: "started".to_owned(),
+        };
+        self.enter(state, now)
+    }
+
+    pub(crate) fn probed(&mut self, probe: &Probe, timings: &Timings, now: Tick) -> bool {
+        match (&mut self.state, probe) {
+            (State::Warming { facts, .. }, Probe::Ready) => {
+                let facts = facts.clone();
+                self.enter(State::Ready { facts }, now)
+            }
+            (State::Warming { deadline, limit, detail, .. }, Probe::Initializing { detail: said }) => {
+                *deadline = now.after(timings.ready_window).min(*limit);
+                detail.clone_from(said);
+                true
+            }
+            (State::Warming { detail, .. }, Probe::NotReady { detail: said }) => {
+                detail.clone_from(said);
+                true
+            }
+            (State::Ready { facts }, Probe::NotReady { detail } | Probe::Initializing { detail }) => {
+                let state = State::Warming {
+                    facts: facts.clone(),
+                    deadline: now.after(timings.ready_window),
+                    limit: now.after(timings.ready_max),
+                    detail: detail.clone(),
+                };
+                self.enter(state, now)
+            }
+            (State::Serving { live, .. }, probe) => {
+                *live = live.after(*probe == Probe::Ready);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn publish(&mut self, now: Tick) -> bool {
+        let State::Ready { facts } = &self.state else { return false };
+        let facts = facts.clone();
+        self.enter(State::Serving { facts, live: Live::Ready { misses: 0 } }, now)
+    }
+
+    pub(crate) fn retire(&mut self, drain: Drain, now: Tick) -> bool {
+        let State::Serving { facts, .. } = &self.state else { return false };
+        let facts = facts.clone();
+        self.enter(State::Retired { facts, drain }, now)
+    }
+
+    pub(crate) fn drain_child(&mut self, now: Tick) -> bool {
+        let State::Retired { facts, drain } = &self.state else { return false };
+        let (facts, drain) = (facts.clone(), drain.clone());
+        self.enter(State::Draining { facts, drain }, now)
+    }
+
+    pub(crate) fn terminate(&mut self, why: Ending, grace: Duration, now: Tick) -> bool {
+        if !self.has_process() {
+            return false;
+        }
+        if let State::Terminating { .. } | State::Killing { .. } = self.state {
+            return false;
+        }
+        self.enter(State::Terminating { why, kill_at: now.after(grace) }, now)
+    }
+
+    pub(crate) fn kill(&mut self, now: Tick) -> bool {
+        let why = match &self.state {
+            State::Terminating { why, .. } => why.clone(),
+            State::Retired { drain, .. } | State::Draining { drain, .. } => {
+                Ending::Drained(drain.end(DrainOutcome::Forced, now))
+            }
+            State::Starting { .. } | State::Warming { .. } | State::Ready { .. } => Ending::Abandoned,
+            State::Fetching
+            | State::Preflight
+            | State::Waiting { .. }
+            | State::Serving { .. }
+            | State::Killing { .. } => return false,
+        };
+        self.enter(State::Killing { why }, now)
+    }
+
+    fn enter(&mut self, state: State, now: Tick) -> bool {
+        self.state = state;
+        self.since = now;
+        true
+    }
+}
+
+/// A release that failed, remembered with a growing pause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub count: u32,
+    pub until: Tick,
+    pub reason: Reason,
+}

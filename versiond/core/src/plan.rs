@@ -1,0 +1,282 @@
+//! The plan: what can be done now for a slot, and for everything that cannot, why not.
+//!
+//! Pure functions of a slot and a moment. The rules, in the order in which they are tried:
+//!
+//! 1. what drains goes on: cuts at class deadlines, the child's own drain, the stop signal, the kill;
+//! 2. what is no longer wanted ends: candidates are abandoned, the serving generation is withdrawn;
+//! 3. what is wanted comes: fetch, preflight, start beside the old one, publish.
+//!
+//! Must not live here: state (that is `slot`), effects, clocks.
+
+use std::time::Duration;
+
+use supervisor_protocol::contract::StateKind;
+use supervisor_protocol::time::millis;
+use supervisor_protocol::{Generation, Reason, Tick};
+
+use crate::generation::{Gen, State};
+use crate::slot::{Absent, Slot, Step, Want};
+
+/// How long a candidate that never served may take to stop: it holds no work.
+pub(crate) const CANDIDATE_GRACE: Duration = Duration::from_secs(10);
+
+/// The moment, and the number for a new generation when one may begin.
+pub(crate) struct Context {
+    pub(crate) now: Tick,
+    pub(crate) next: Option<Generation>,
+}
+
+/// The steps that are possible now, in order. Empty when everything waits.
+pub(crate) fn plan(slot: &Slot, context: &Context) -> Vec<Step> {
+    let now = context.now;
+    let mut steps: Vec<Step> = slot.generations.values().filter_map(|generation| leaving(slot, generation, now)).collect();
+    if steps.is_empty() {
+        steps.extend(unwanted(slot));
+    }
+    if steps.is_empty() {
+        steps.extend(wanted(slot, context));
+    }
+    if steps.is_empty() && slot.serving().is_none() {
+        let absent = absent(slot, now);
+        if slot.absent != Some(absent) {
+            steps.push(Step::Absent(absent));
+        }
+    }
+    steps
+}
+
+/// What a request to the slot is told while nothing serves it.
+pub(crate) fn absent(slot: &Slot, now: Tick) -> Absent {
+    match &slot.want {
+        Want::Serve(artifact) => {
+            let until = slot.failures.get(&artifact.sha256).map(|failure| failure.until).filter(|until| *until > now);
+            Absent::Hold { until }
+        }
+        Want::Keep(_) => Absent::NotServing,
+        Want::Nothing => Absent::NotFound,
+        Want::Stop { .. } | Want::Force => Absent::Stopping,
+    }
+}
+
+/// Every step that is not taken now, and why.
+pub(crate) fn reasons(slot: &Slot, now: Tick) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    match &slot.want {
+        Want::Keep(reason) => reasons.push(reason.clone()),
+        Want::Nothing => reasons.push(Reason::NotApproved),
+        Want::Stop { .. } | Want::Force => reasons.push(Reason::HostStopping),
+        Want::Serve(_) => {}
+    }
+    if let Some(generation) = slot.candidate() {
+        reasons.extend(candidate_reason(slot, generation, now));
+    } else if let (Some(failure), false) = (slot.failure(), serves_wanted(slot)) {
+        reasons.push(with_retry(&failure.reason, millis(failure.until.since(now))));
+    }
+    for generation in slot.generations.values() {
+        if let State::Retired { drain, .. } | State::Draining { drain, .. } = &generation.state {
+            let child = slot.child_load.get(&generation.number).copied().unwrap_or_default();
+            reasons.push(Reason::Draining {
+                generation: generation.number.0,
+                inflight: slot.leases(generation.number).total().max(child),
+                left_ms: millis(drain.deadline.since(now)),
+            });
+        }
+    }
+    reasons
+}
+
+/// The next moment at which something is due, and what.
+pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
+    let states = slot.generations.values().filter_map(|generation| match &generation.state {
+        State::Warming { deadline, .. } => Some((*deadline, "ready window")),
+        State::Retired { drain, .. } | State::Draining { drain, .. } => {
+            Some((drain.next_deadline(&slot.leases(generation.number)), "drain deadline"))
+        }
+        State::Terminating { kill_at, .. } => Some((*kill_at, "stop grace")),
+        State::Fetching
+        | State::Preflight
+        | State::Waiting { .. }
+        | State::Starting { .. }
+        | State::Ready { .. }
+        | State::Serving { .. }
+        | State::Killing { .. } => None,
+    });
+    let backoff = match slot.failure() {
+        Some(failure) if slot.candidate().is_none() && !serves_wanted(slot) => Some((failure.until, "backoff")),
+        Some(_) | None => None,
+    };
+    states.chain(backoff).min()
+}
+
+/// Rule 1: the next step of a generation that is on its way out, or out of time.
+fn leaving(slot: &Slot, generation: &Gen, now: Tick) -> Option<Step> {
+    let number = generation.number;
+    let forced = matches!(slot.want, Want::Force);
+    let leases = slot.leases(number);
+    match &generation.state {
+        State::Warming { deadline, .. } if now >= *deadline => Some(Step::Terminate(number)),
+        State::Retired { .. } | State::Draining { .. } if forced => Some(Step::Kill(number)),
+        State::Retired { drain, .. } => {
+            if let Some(class) = drain.due_cuts(&leases, now).first() {
+                Some(Step::Cut(number, *class))
+            } else if slot.is_idle(number) {
+                Some(Step::DrainChild(number))
+            } else if now >= drain.deadline {
+                Some(Step::Terminate(number))
+            } else {
+                None
+            }
+        }
+        State::Draining { drain, .. } => {
+            let empty = slot.child_load.get(&number) == Some(&0);
+            (empty || now >= drain.deadline).then_some(Step::Terminate(number))
+        }
+        State::Terminating { kill_at, .. } => (forced || now >= *kill_at).then_some(Step::Kill(number)),
+        State::Fetching
+        | State::Preflight
+        | State::Waiting { .. }
+        | State::Starting { .. }
+        | State::Warming { .. }
+        | State::Ready { .. }
+        | State::Serving { .. }
+        | State::Killing { .. } => None,
+    }
+}
+
+/// Rule 2: ends what is no longer wanted.
+fn unwanted(slot: &Slot) -> Option<Step> {
+    let abandon = |generation: &Gen| {
+        if generation.has_process() { Step::Terminate(generation.number) } else { Step::Forget(generation.number, None) }
+    };
+    match &slot.want {
+        Want::Serve(artifact) => {
+            let candidate = slot.candidate()?;
+            (candidate.sha256 != artifact.sha256 || serves_wanted(slot)).then(|| abandon(candidate))
+        }
+        // An entry that cannot be followed leaves everything as it is, but takes nothing new.
+        Want::Keep(_) => slot.candidate().map(abandon),
+        Want::Nothing => slot
+            .candidate()
+            .map(abandon)
+            .or_else(|| slot.serving().map(|serving| Step::Withdraw(serving.number, Absent::NotFound))),
+        Want::Stop { .. } | Want::Force => slot
+            .candidate()
+            .map(abandon)
+            .or_else(|| slot.serving().map(|serving| Step::Withdraw(serving.number, Absent::Stopping))),
+    }
+}
+
+/// Rule 3: the next step towards what is wanted.
+fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
+    let Want::Serve(artifact) = &slot.want else { return None };
+    if serves_wanted(slot) {
+        return None;
+    }
+    let Some(candidate) = slot.candidate() else {
+        let paused = slot.failures.get(&artifact.sha256).is_some_and(|failure| failure.until > context.now);
+        return if paused { None } else { context.next.map(|next| Step::Fetch(next, artifact.clone())) };
+    };
+    match &candidate.state {
+        State::Waiting { .. } => start_block(slot, candidate).is_none().then_some(Step::Start(candidate.number)),
+        State::Ready { .. } => Some(Step::Publish {
+            new: candidate.number,
+            old: slot.serving().map(|serving| serving.number),
+        }),
+        State::Fetching
+        | State::Preflight
+        | State::Starting { .. }
+        | State::Warming { .. }
+        | State::Serving { .. }
+        | State::Retired { .. }
+        | State::Draining { .. }
+        | State::Terminating { .. }
+        | State::Killing { .. } => None,
+    }
+}
+
+/// Why a described candidate may not start now.
+fn start_block(slot: &Slot, candidate: &Gen) -> Option<Reason> {
+    let others = || slot.generations.values().filter(|other| other.number != candidate.number && other.has_process());
+    let shares = |generation: &Gen| match generation.facts().map(|facts| facts.state) {
+        Some(StateKind::None | StateKind::Shared) => true,
+        Some(StateKind::Local) | None => false,
+    };
+    if let Some(leaving) = others().find(|other| other.is_leaving()) {
+        return Some(if shares(candidate) {
+            Reason::PredecessorPresent { generation: leaving.number.0 }
+        } else {
+            Reason::DataDirectoryBusy { generation: leaving.number.0 }
+        });
+    }
+    let serving = slot.serving()?;
+    if shares(serving) && shares(candidate) {
+        return None;
+    }
+    let local = if shares(candidate) { serving.number } else { candidate.number };
+    Some(Reason::NeedsWindow {
+        detail: format!("{local} keeps its state in the slot's data directory, so old and new may not run side by side"),
+    })
+}
+
+fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
+    match &candidate.state {
+        State::Fetching => {
+            Some(Reason::Fetching { sha256: candidate.sha256.to_string(), received: 0, total: None })
+        }
+        State::Preflight => Some(Reason::Preflight { generation: candidate.number.0 }),
+        State::Waiting { .. } => start_block(slot, candidate),
+        State::Starting { .. } => Some(Reason::NotReady {
+            generation: candidate.number.0,
+            detail: "the process is being made".to_owned(),
+            left_ms: millis(slot.timings.ready_window),
+        }),
+        State::Warming { deadline, detail, .. } => Some(Reason::NotReady {
+            generation: candidate.number.0,
+            detail: detail.clone(),
+            left_ms: millis(deadline.since(now)),
+        }),
+        State::Ready { .. }
+        | State::Serving { .. }
+        | State::Retired { .. }
+        | State::Draining { .. }
+        | State::Terminating { .. }
+        | State::Killing { .. } => None,
+    }
+}
+
+fn serves_wanted(slot: &Slot) -> bool {
+    match (&slot.want, slot.serving()) {
+        (Want::Serve(artifact), Some(serving)) => serving.sha256 == artifact.sha256,
+        (Want::Serve(_) | Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force, _) => false,
+    }
+}
+
+/// The reason with the time that is left now instead of the pause that was chosen.
+fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
+    let mut reason = reason.clone();
+    match &mut reason {
+        Reason::FetchFailed { retry_in_ms, .. }
+        | Reason::HashMismatch { retry_in_ms, .. }
+        | Reason::ArtifactRefused { retry_in_ms, .. }
+        | Reason::PreflightFailed { retry_in_ms, .. }
+        | Reason::NeverReady { retry_in_ms, .. }
+        | Reason::StartFailed { retry_in_ms, .. }
+        | Reason::CrashBackoff { retry_in_ms, .. } => *retry_in_ms = left_ms,
+        Reason::Fetching { .. }
+        | Reason::Preflight { .. }
+        | Reason::NotReady { .. }
+        | Reason::PredecessorPresent { .. }
+        | Reason::Draining { .. }
+        | Reason::NeedsWindow { .. }
+        | Reason::DataDirectoryBusy { .. }
+        | Reason::Unservable { .. }
+        | Reason::NotApproved
+        | Reason::NoCatalog { .. }
+        | Reason::CatalogUnreachable { .. }
+        | Reason::RemovalUnconfirmed { .. }
+        | Reason::HostStopping
+        | Reason::PortsExhausted { .. }
+        | Reason::LedgerUnwritable { .. } => {}
+    }
+    reason
+}
