@@ -47,6 +47,8 @@ pub enum Reason {
     CatalogUnreachable { detail: String },
     /// A removal must be seen more often, or for longer, before it is believed.
     RemovalUnconfirmed { seen: u32, needed: u32 },
+    /// Gone from the catalog, and kept: the last version of the host, or absence is ignored.
+    RemovalHeld { detail: String },
     /// The host is on its way out: nothing new is started.
     HostStopping,
     /// Every port of `child_ports` is taken.
@@ -79,6 +81,7 @@ impl Reason {
             Reason::NoCatalog { .. } => "no_catalog",
             Reason::CatalogUnreachable { .. } => "catalog_unreachable",
             Reason::RemovalUnconfirmed { .. } => "removal_unconfirmed",
+            Reason::RemovalHeld { .. } => "removal_held",
             Reason::HostStopping => "host_stopping",
             Reason::PortsExhausted { .. } => "ports_exhausted",
             Reason::LedgerUnwritable { .. } => "ledger_unwritable",
@@ -147,6 +150,7 @@ impl fmt::Display for Reason {
             Reason::RemovalUnconfirmed { seen, needed } => {
                 write!(f, "gone from the catalog in {seen} of {needed} readings: not yet believed")
             }
+            Reason::RemovalHeld { detail } => write!(f, "gone from the catalog, and kept: {detail}"),
             Reason::HostStopping => f.write_str("the host is stopping"),
             Reason::PortsExhausted { range } => write!(f, "no free port in {range}"),
             Reason::LedgerUnwritable { detail } => write!(f, "the state directory cannot be written: {detail}"),
