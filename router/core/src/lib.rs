@@ -1,1 +1,9 @@
-//! (to come)
+//! The pure half of everything that moves a request.
+//!
+//! Lives here: the strict HTTP/1 head grammar and body framing ([`head`]), the book of leases of one
+//! target with its forecasts ([`leases`]), the grammar of routes ([`route`]) and the rules of retries
+//! ([`retry`]). Must not live here: tokio, sockets, files, clocks, randomness. Time is a parameter.
+
+pub mod leases;
+pub mod retry;
+pub mod route;

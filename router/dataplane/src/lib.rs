@@ -1,1 +1,39 @@
-//! (to come)
+//! The forwarder: listeners, targets with leases, retries, streams, upgrades.
+//!
+//! A supervisor uses it to reach its children, a router to reach its hosts. It knows nothing of
+//! processes, catalogs or placement: it is told which [`Target`] serves a [`SlotRoute`], which routes
+//! lead there ([`RouteTable`]), and who answers the host's own paths ([`LocalEndpoints`]).
+//!
+//! ```text
+//! worker (one thread each, over the same listening sockets)
+//!   accept ─ connection task: filter (client) ─ hyper ─ serve ─┬─ local endpoints
+//!                                                              ├─ hold (slot queue)
+//!                                                              └─ forward ─ upstream connection task
+//! ```
+//!
+//! Every worker has its own connections to children. What is shared (the table, the slots, the leases)
+//! is read from snapshots or under a short lock that is never held across an await.
+
+mod clock;
+mod config;
+mod counters;
+mod local;
+mod peers;
+mod plane;
+mod signal;
+mod slot;
+mod table;
+mod target;
+mod upstream;
+
+pub use clock::Clock;
+pub use config::{HoldBounds, PlaneConfig};
+pub use counters::PlaneCounters;
+pub use local::{BoxFuture, LocalEndpoints, LocalRequest, NoLocalEndpoints, is_reserved};
+pub use peers::{PeerRange, PeerRanges, RangeError};
+pub use plane::{Plane, StartError};
+pub use router_core::leases::Ended;
+pub use router_core::route::{PatternError, Prefix, RoutePattern};
+pub use slot::{Absence, SlotRoute};
+pub use table::RouteTable;
+pub use target::{Load, Target, TargetLabel, Upstream};

@@ -1,0 +1,76 @@
+//! What a plane is told at its start, and what stands when nothing is said.
+
+use std::time::Duration;
+
+use supervisor_protocol::headers::HostStamp;
+
+use crate::clock::Clock;
+use crate::peers::PeerRanges;
+
+/// The configuration of a [`crate::Plane`]. [`PlaneConfig::new`] fills in the defaults of the contract.
+#[derive(Debug, Clone)]
+pub struct PlaneConfig {
+    /// One thread, runtime and set of upstream connections each.
+    pub workers: usize,
+    /// The clock that the targets and the forecasts of absences use.
+    pub clock: Clock,
+    /// Stamped on responses to [`PlaneConfig::trusted`] peers, and the nonce of our own refusals.
+    pub host: HostStamp,
+    /// Peers that get the `Versiond-*` headers, and whose own trusted and forwarding headers count.
+    pub trusted: PeerRanges,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// How long a client's connection may stay without a request. Longer than a router pools.
+    pub client_idle: Duration,
+    /// How long a connection to a child may take to come about.
+    pub connect_timeout: Duration,
+    /// How long an unused connection to a child is kept.
+    pub pool_idle: Duration,
+    pub hold: HoldBounds,
+    /// Whether a failed attempt may be repeated where that is harmless.
+    pub retry: bool,
+    /// Attempts in all, the first included.
+    pub attempts: u32,
+    /// How long to wait for another generation after the current one has refused.
+    pub not_admitted_wait: Duration,
+    /// How much of a request's body is kept for another attempt, in bytes.
+    pub replay_buffer: usize,
+    /// Client connections at once, over all workers; further ones wait in the listener's queue.
+    pub connections: usize,
+}
+
+/// How many requests may wait for a slot that does not serve, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldBounds {
+    pub time: Duration,
+    pub requests: usize,
+}
+
+impl Default for HoldBounds {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(20), requests: 1_000 }
+    }
+}
+
+impl PlaneConfig {
+    /// The defaults, for a host of this identity.
+    #[must_use]
+    pub fn new(host: HostStamp, clock: Clock) -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            clock,
+            host,
+            trusted: PeerRanges::private(),
+            head_timeout: Duration::from_secs(10),
+            client_idle: Duration::from_secs(75),
+            connect_timeout: Duration::from_secs(5),
+            pool_idle: Duration::from_secs(5),
+            hold: HoldBounds::default(),
+            retry: true,
+            attempts: 3,
+            not_admitted_wait: Duration::from_secs(1),
+            replay_buffer: 64 * 1024,
+            connections: 10_000,
+        }
+    }
+}

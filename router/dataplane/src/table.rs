@@ -1,0 +1,102 @@
+//! Which slot a path belongs to. A table is built whole and swapped whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use router_core::route::RoutePattern;
+use supervisor_protocol::{ServiceName, VersionName};
+
+use crate::slot::SlotRoute;
+
+/// Routes and slots at one moment.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<(RoutePattern, ServiceName)>,
+    slots: BTreeMap<ServiceName, BTreeMap<VersionName, Arc<SlotRoute>>>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Found<'p> {
+    pub(crate) slot: Arc<SlotRoute>,
+    /// What the child is asked for.
+    pub(crate) path: &'p str,
+    /// What follows the matched segments.
+    pub(crate) rest: &'p str,
+}
+
+impl RouteTable {
+    /// Patterns in any order, and the slots that exist. A service whose route names no version has one
+    /// slot: the one called like the service, or else its only one.
+    #[must_use]
+    pub fn new(
+        routes: Vec<(RoutePattern, ServiceName)>,
+        slots: BTreeMap<(ServiceName, VersionName), Arc<SlotRoute>>,
+    ) -> Self {
+        let mut table = Self { routes, slots: BTreeMap::new() };
+        table.routes.sort_by(|(a, _), (b, _)| a.specificity(b));
+        for ((service, version), slot) in slots {
+            table.slots.entry(service).or_default().insert(version, slot);
+        }
+        table
+    }
+
+    /// The slot of the most specific pattern that matches and names a slot.
+    pub(crate) fn find<'p>(&self, path: &'p str) -> Option<Found<'p>> {
+        self.routes.iter().find_map(|(pattern, service)| {
+            let matched = pattern.matches(path)?;
+            let slots = self.slots.get(service)?;
+            let slot = match &matched.version {
+                Some(version) => slots.get(version)?,
+                None => {
+                    slots.iter().find(|(name, _)| name.as_str() == service.as_str()).map(|(_, slot)| slot).or_else(
+                        || match slots.len() {
+                            1 => slots.values().next(),
+                            _ => None,
+                        },
+                    )?
+                }
+            };
+            Some(Found { slot: slot.clone(), path: matched.path, rest: matched.rest })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::Absence;
+
+    #[test]
+    fn a_path_finds_its_slot_or_nothing() {
+        let name = |text: &str| ServiceName::new(text).unwrap();
+        let version = |text: &str| VersionName::new(text).unwrap();
+        let slot = || SlotRoute::new(Absence::Hold { forecast: None });
+        let (shard1, shard2, vllm) = (slot(), slot(), slot());
+        let table = RouteTable::new(
+            vec![
+                ("/{version}".parse().unwrap(), name("devshardd")),
+                ("/devshard/{version}".parse().unwrap(), name("devshardd")),
+                ("/v1".parse().unwrap(), name("vllm")),
+            ],
+            BTreeMap::from([
+                ((name("devshardd"), version("v0.1")), shard1.clone()),
+                ((name("devshardd"), version("v0.2")), shard2.clone()),
+                ((name("vllm"), version("vllm")), vllm.clone()),
+            ]),
+        );
+        let check = |path: &str, expected: Option<(&Arc<SlotRoute>, &str)>| {
+            let found = table.find(path);
+            assert_eq!(found.is_some(), expected.is_some(), "{path}");
+            if let (Some(found), Some((slot, rest))) = (found, expected) {
+                assert!(Arc::ptr_eq(&found.slot, slot) && found.path == rest, "{path}: {}", found.path);
+            }
+        };
+        check("/devshard/v0.1/chat", Some((&shard1, "/chat")));
+        check("/v0.2/chat", Some((&shard2, "/chat")));
+        check("/v1/models", Some((&vllm, "/models")));
+        check("/devshard/v0.3/chat", None);
+        check("/devshard", None);
+        check("/", None);
+    }
+}

@@ -1,0 +1,240 @@
+//! One generation as the plane sees it: where it listens, what it has admitted, and its end.
+//!
+//! A request holds a [`Lease`] from admission to the last byte of its response. A target that is retired
+//! gives out no more of them; [`Target::idle`] resolves when the last has ended.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use router_core::leases::{CLASS_DEADLINES, Ended, History, How, LeaseBook, LeaseId};
+use supervisor_protocol::time::millis;
+use supervisor_protocol::{ByClass, Generation, Nonce, ServiceName, StreamClass, VersionName};
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::signal::{Flag, LeaseSignal};
+use crate::upstream::IdlePool;
+
+/// What a target is called in logs, metrics and status.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetLabel {
+    pub service: ServiceName,
+    pub version: VersionName,
+    pub generation: Generation,
+}
+
+impl fmt::Display for TargetLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} {}", self.service, self.version, self.generation)
+    }
+}
+
+/// Where a target listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upstream {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// The work of a target at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    pub retired: bool,
+    pub by_class: ByClass<u64>,
+    pub inflight: u64,
+    /// The age of the oldest lease, in milliseconds; zero when there is none.
+    pub oldest_ms: u64,
+    /// Leases ever admitted.
+    pub admitted: u64,
+    /// Leases ended, by class and by how.
+    pub ended: Ended,
+    /// When the target is expected to be empty, in milliseconds from now.
+    pub forecast_ms: u64,
+    /// The longest life among the leases that ended since the target was retired.
+    pub longest_since_retired_ms: Option<u64>,
+}
+
+/// One generation in the data plane.
+pub struct Target {
+    label: TargetLabel,
+    nonce: Nonce,
+    upstream: Upstream,
+    clock: Clock,
+    book: Mutex<LeaseBook<Arc<LeaseSignal>>>,
+    emptied: Notify,
+    pub(crate) pool: IdlePool,
+}
+
+impl Target {
+    /// A target that admits. `nonce` is the one its child was given.
+    #[must_use]
+    pub fn new(label: TargetLabel, nonce: Nonce, upstream: Upstream, clock: Clock) -> Arc<Target> {
+        Arc::new(Target {
+            label,
+            nonce,
+            upstream,
+            clock,
+            book: Mutex::new(LeaseBook::default()),
+            emptied: Notify::new(),
+            pool: IdlePool::default(),
+        })
+    }
+
+    #[must_use]
+    pub fn label(&self) -> &TargetLabel {
+        &self.label
+    }
+
+    #[must_use]
+    pub fn nonce(&self) -> &Nonce {
+        &self.nonce
+    }
+
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// The work at this moment.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let now = self.clock.now();
+        let book = self.book.lock();
+        Load {
+            retired: book.is_retired(),
+            by_class: *book.counts(),
+            inflight: book.counts().total(),
+            oldest_ms: millis(book.oldest(now)),
+            admitted: book.admitted(),
+            ended: *book.ended(),
+            forecast_ms: millis(book.forecast(now, &CLASS_DEADLINES)),
+            longest_since_retired_ms: book.longest_since_retired().map(millis),
+        }
+    }
+
+    /// Nothing is admitted from now on; unused connections to the child are closed. What was admitted
+    /// goes on. Publish a successor first.
+    pub fn retire(&self) {
+        let empty = {
+            let mut book = self.book.lock();
+            book.retire();
+            book.is_empty()
+        };
+        self.pool.close();
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Whether [`Target::retire`] was called.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.book.lock().is_retired()
+    }
+
+    /// Resolves when no lease is live. Of lasting meaning only once the target is retired.
+    pub async fn idle(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            if self.book.lock().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Ends every lease of the class now. A client whose response has not begun gets a typed 504; any
+    /// other sees its connection aborted, never a clean end.
+    pub fn cut(&self, class: StreamClass) {
+        let (signals, empty) = {
+            let mut book = self.book.lock();
+            (book.cut(class, self.clock.now()), book.is_empty())
+        };
+        for signal in signals {
+            signal.cut();
+        }
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Admits one request; `None` when the target is retired. `connection` is aborted when the lease is
+    /// cut after its response has begun.
+    pub(crate) fn acquire(self: &Arc<Self>, connection: Arc<Flag>) -> Option<Lease> {
+        let signal = Arc::new(LeaseSignal::new(connection));
+        let id = self.book.lock().admit(StreamClass::Request, self.clock.now(), signal.clone()).ok()?;
+        Some(Lease { target: self.clone(), id, signal, open: true })
+    }
+
+    pub(crate) fn history(&self) -> History {
+        self.book.lock().history().clone()
+    }
+
+    pub(crate) fn inherit(&self, history: &History) {
+        self.book.lock().inherit(history);
+    }
+
+    fn finish(&self, id: LeaseId, how: How) {
+        let empty = {
+            let mut book = self.book.lock();
+            book.finish(id, self.clock.now(), how);
+            book.is_empty()
+        };
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("label", &self.label).field("upstream", &self.upstream).finish_non_exhaustive()
+    }
+}
+
+/// One admitted request. Dropped without a word, it counts as left by its client.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    target: Arc<Target>,
+    id: LeaseId,
+    signal: Arc<LeaseSignal>,
+    open: bool,
+}
+
+impl Lease {
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    pub(crate) fn reclass(&self, class: StreamClass) {
+        self.target.book.lock().reclass(self.id, class);
+    }
+
+    /// Ends the lease; only the first end counts.
+    pub(crate) fn finish(&mut self, how: How) {
+        if std::mem::take(&mut self.open) {
+            self.target.finish(self.id, how);
+        }
+    }
+
+    /// See [`LeaseSignal::begin_response`].
+    pub(crate) fn begin_response(&self) -> bool {
+        self.signal.begin_response()
+    }
+
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.signal.poll_cut(cx)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.finish(How::ClientGone);
+    }
+}
