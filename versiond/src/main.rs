@@ -1,1 +1,85 @@
-fn main() {}
+//! The versiond program: its command line, and nothing else.
+
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use clap::{Parser, Subcommand};
+use versiond::faults::Faults;
+use versiond::{check, config, process, run};
+
+/// A supervisor that rolls versioned child processes without cutting a request.
+#[derive(Parser)]
+#[command(name = "versiond", version = VERSION, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Supervise the services that the configuration names, until SIGTERM.
+    Run {
+        /// The configuration file.
+        #[arg(long, env = "VERSIOND_CONFIG")]
+        config: Option<Utf8PathBuf>,
+        /// Break one guard on purpose, to see that a check notices.
+        #[cfg(feature = "faults")]
+        #[arg(long)]
+        fault: Option<versiond::faults::Fault>,
+    },
+    /// Validate the configuration, print every value with its origin and the time budget, bind nothing.
+    Check {
+        /// The configuration file.
+        #[arg(long, env = "VERSIOND_CONFIG")]
+        config: Option<Utf8PathBuf>,
+    },
+}
+
+/// With the features of the build, so that a release can be told from a build for tests.
+#[cfg(feature = "faults")]
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (features: faults)");
+#[cfg(not(feature = "faults"))]
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Exit code: the command line was not understood.
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == process::launch::SUBCOMMAND) {
+        return process::launch::main();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; clap knows which stream each belongs on.
+            error.print().ok();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    let env = std::env::vars().collect();
+    match cli.command {
+        #[cfg(feature = "faults")]
+        Command::Run { config, fault } => supervise(config, &env, Faults::one(fault)),
+        #[cfg(not(feature = "faults"))]
+        Command::Run { config } => supervise(config, &env, Faults::default()),
+        Command::Check { config } => check::main(config.as_deref(), &env),
+    }
+}
+
+fn supervise(path: Option<Utf8PathBuf>, env: &config::Env, faults: Faults) -> ExitCode {
+    let config = match config::load(path.as_deref(), env) {
+        Ok(config) => config,
+        Err(error) => return report(&error),
+    };
+    run::init_logging();
+    match run::run(config, faults) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(error.as_ref()),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the error of a command belongs on its standard error")]
+fn report(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("versiond: {}", run::chain(error));
+    ExitCode::FAILURE
+}

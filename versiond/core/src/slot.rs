@@ -54,6 +54,8 @@ pub enum Failed {
     Fetch(String),
     Hash { found: String },
     Artifact(String),
+    /// The state directory cannot be written, so nothing new may begin.
+    Ledger(String),
 }
 
 /// What the shell must do. The state has already been changed to expect it.
@@ -239,6 +241,7 @@ impl Slot {
                 Failed::Fetch(detail) => Reason::FetchFailed { sha256, detail, retry_in_ms },
                 Failed::Hash { found } => Reason::HashMismatch { expected: sha256, found, retry_in_ms },
                 Failed::Artifact(detail) => Reason::ArtifactRefused { sha256, detail, retry_in_ms },
+                Failed::Ledger(detail) => Reason::LedgerUnwritable { detail },
             }),
             Input::Described(number, facts) => {
                 if let Some(generation) = self.generations.get_mut(&number) {
@@ -316,11 +319,8 @@ impl Slot {
                 vec![Step::Forget(number, Some(end))]
             }
             State::Retired { drain, .. } | State::Draining { drain, .. } => {
-                let outcome = if self.leases(number).total() == 0 {
-                    DrainOutcome::Drained
-                } else {
-                    DrainOutcome::ProcessGone
-                };
+                let outcome =
+                    if self.leases(number).total() == 0 { DrainOutcome::Drained } else { DrainOutcome::ProcessGone };
                 self.forget(number);
                 vec![Step::Forget(number, Some(drain.end(outcome, now)))]
             }
@@ -334,8 +334,8 @@ impl Slot {
                     detail,
                     retry_in_ms,
                 });
-                let end = Drain::begin(DrainCause::Crash, None, &self.timings, None, now)
-                    .end(DrainOutcome::ProcessGone, now);
+                let end =
+                    Drain::begin(DrainCause::Crash, None, &self.timings, None, now).end(DrainOutcome::ProcessGone, now);
                 let absent = plan::absent(self, now);
                 self.absent = Some(absent);
                 self.forget(number);
@@ -427,7 +427,11 @@ impl Slot {
             State::Warming { deadline, detail, .. } => {
                 if now >= *deadline {
                     let detail = detail.clone();
-                    self.remember(sha256, now, |sha256, retry_in_ms| Reason::NeverReady { sha256, detail, retry_in_ms });
+                    self.remember(sha256, now, |sha256, retry_in_ms| Reason::NeverReady {
+                        sha256,
+                        detail,
+                        retry_in_ms,
+                    });
                 }
                 // It has admitted nothing, so there is nothing to wait for.
                 grace = grace.min(plan::CANDIDATE_GRACE);

@@ -1,0 +1,431 @@
+//! The board: what every part of the daemon knows of the slots and the host, to read at any time.
+//!
+//! Slot actors and the host task write it; the data listener's status endpoints, the admin API and
+//! the metrics read it. Reading never waits for a child (F37). Must not live here: decisions.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use router_dataplane::Target;
+use supervisor_protocol::admin::{CatalogStatus, GenerationStatus, Isolation, Receipt, SlotStatus, SlotWhy, Status, Why, WhyReason};
+use supervisor_protocol::contract::DrainMode;
+use supervisor_protocol::host::{
+    GenerationLoad, HealthEntry, HealthStatus, HostDrain, HostState, ReadyAll, SlotReadiness,
+};
+use supervisor_protocol::time::millis;
+use supervisor_protocol::{
+    BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick,
+};
+use tokio::sync::watch;
+use versiond_core::generation::{Facts, Gen, State};
+use versiond_core::host::Host;
+use versiond_core::slot::{Slot, Want};
+
+/// Receipts that are kept for the API.
+const RECEIPTS: usize = 200;
+
+/// Shared by reference; every method takes a short lock.
+pub struct Board {
+    identity: Identity,
+    inner: Mutex<Inner>,
+    seq: watch::Sender<u64>,
+}
+
+/// Who this daemon is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub id: HostId,
+    pub boot: BootNonce,
+    pub started: Tick,
+}
+
+struct Inner {
+    host: Host,
+    slots: BTreeMap<SlotId, SlotView>,
+    catalog: CatalogStatus,
+    receipts: VecDeque<Receipt>,
+    host_reasons: Vec<Reason>,
+    /// The slots that the first catalog named; `None` until one has been read.
+    expected: Option<BTreeSet<SlotId>>,
+}
+
+/// A slot as its actor last left it.
+#[derive(Clone)]
+pub struct SlotView {
+    pub slot: Slot,
+    pub lives: BTreeMap<Generation, LifeView>,
+    /// Of the artifact that is being fetched.
+    pub progress: Option<(u64, Option<u64>)>,
+}
+
+/// What is known of a generation beyond its state.
+#[derive(Clone, Default)]
+pub struct LifeView {
+    pub pid: Option<u32>,
+    pub port: Option<u16>,
+    pub facts: Option<Facts>,
+    pub target: Option<Arc<Target>>,
+    /// What the child counted when it was last asked during its drain.
+    pub child_load: Option<u64>,
+}
+
+impl Board {
+    /// A board without slots.
+    #[must_use]
+    pub fn new(identity: Identity, host: Host, catalog: CatalogStatus) -> Arc<Board> {
+        Arc::new(Board {
+            identity,
+            inner: Mutex::new(Inner {
+                host,
+                slots: BTreeMap::new(),
+                catalog,
+                receipts: VecDeque::new(),
+                host_reasons: Vec::new(),
+                expected: None,
+            }),
+            seq: watch::Sender::new(1),
+        })
+    }
+
+    /// Who this daemon is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Changes the host under the lock and tells whoever waits, if `f` says that it changed.
+    pub fn host<T>(&self, f: impl FnOnce(&mut Host) -> (T, bool)) -> T {
+        let (value, changed) = f(&mut self.inner.lock().host);
+        if changed {
+            self.bump();
+        }
+        value
+    }
+
+    /// Replaces what is known of a slot, or strikes it off.
+    pub fn set_slot(&self, id: &SlotId, view: Option<SlotView>) {
+        let changed = {
+            let mut inner = self.inner.lock();
+            let before = inner.slots.get(id).map(|old| told(id, old));
+            let after = view.as_ref().map(|new| told(id, new));
+            match view {
+                Some(view) => inner.slots.insert(id.clone(), view),
+                None => inner.slots.remove(id),
+            };
+            before != after
+        };
+        if changed {
+            self.bump();
+        }
+    }
+
+    /// Notes the progress of a fetch.
+    pub fn set_progress(&self, id: &SlotId, progress: Option<(u64, Option<u64>)>) {
+        if let Some(view) = self.inner.lock().slots.get_mut(id) {
+            view.progress = progress;
+        }
+    }
+
+    /// Replaces what is known of the catalog.
+    pub fn set_catalog(&self, catalog: CatalogStatus) {
+        self.inner.lock().catalog = catalog;
+    }
+
+    /// Why the whole host waits for something.
+    pub fn set_host_reasons(&self, reasons: Vec<Reason>) {
+        self.inner.lock().host_reasons = reasons;
+    }
+
+    /// Keeps a receipt.
+    pub fn add_receipt(&self, receipt: Receipt) {
+        {
+            let mut inner = self.inner.lock();
+            inner.receipts.push_front(receipt);
+            inner.receipts.truncate(RECEIPTS);
+        }
+        self.bump();
+    }
+
+    /// Grows by every change that a router or an operator may wait for.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.seq.subscribe()
+    }
+
+    /// Tells whoever waits that something changed.
+    pub fn bump(&self) {
+        self.seq.send_modify(|seq| *seq += 1);
+    }
+
+    /// Where the host stands.
+    #[must_use]
+    pub fn host_state(&self) -> HostState {
+        self.inner.lock().host.state()
+    }
+
+    /// Slots and generations that are not gone yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner.lock().slots.values().all(|view| view.slot.generations().next().is_none())
+    }
+
+    /// Names the slots that the catalog in force wants.
+    pub fn expect(&self, slots: BTreeSet<SlotId>) {
+        let changed = self.inner.lock().expected.replace(slots.clone()).as_ref() != Some(&slots);
+        if changed {
+            self.bump();
+        }
+    }
+
+    /// Whether a catalog has been read, and every slot that it wants has had its verdict.
+    #[must_use]
+    pub fn all_decided(&self) -> bool {
+        let inner = self.inner.lock();
+        let decided = |id: &SlotId| {
+            let view = inner.slots.get(id);
+            view.is_some_and(|view| *view.slot.want() != Want::Nothing && view.slot.has_verdict())
+        };
+        inner.expected.as_ref().is_some_and(|expected| expected.iter().all(decided))
+    }
+
+    /// Requests in flight over all generations.
+    #[must_use]
+    pub fn inflight(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.slots.values().flat_map(|view| view.lives.values()).filter_map(|life| life.target.as_ref()).map(|target| target.load().by_class.total()).sum()
+    }
+
+    /// The body of `GET /healthz`.
+    #[must_use]
+    pub fn healthz(&self) -> Vec<HealthEntry> {
+        let inner = self.inner.lock();
+        let entries = inner.slots.iter().flat_map(|(id, view)| {
+            view.slot.generations().map(|generation| {
+                let life = view.lives.get(&generation.number).cloned().unwrap_or_default();
+                HealthEntry {
+                    service: id.service.clone(),
+                    name: id.name.clone(),
+                    port: life.port.unwrap_or_default(),
+                    status: health_status(generation),
+                    sha256: generation.sha256,
+                    binary_version: life.facts.map(|facts| facts.binary_version).unwrap_or_default(),
+                    generation: generation.number,
+                }
+            })
+        });
+        entries.collect()
+    }
+
+    /// What `GET /readyz` answers: for the whole host, or for exactly one version of it.
+    #[must_use]
+    pub fn is_ready(&self, service: Option<&str>, version: Option<&str>) -> bool {
+        let inner = self.inner.lock();
+        let live = inner
+            .slots
+            .iter()
+            .filter(|(id, _)| service.is_none_or(|service| id.service.as_str() == service))
+            .filter(|(id, _)| version.is_none_or(|version| id.name.as_str() == version))
+            .filter(|(_, view)| live(&view.slot))
+            .count();
+        inner.host.is_ready(live)
+    }
+
+    /// The body of `GET /readyz?all=1`.
+    #[must_use]
+    pub fn ready_all(&self) -> ReadyAll {
+        let inner = self.inner.lock();
+        let slots: Vec<SlotReadiness> = inner.slots.iter().map(|(id, view)| readiness(id, view)).collect();
+        ReadyAll {
+            schema: SCHEMA,
+            id: self.identity.id.clone(),
+            boot: self.identity.boot.clone(),
+            seq: *self.seq.borrow(),
+            state: inner.host.state(),
+            ready: inner.host.is_ready(slots.iter().filter(|slot| slot.ready).count()),
+            slots,
+        }
+    }
+
+    /// The body of `GET /drain/status`.
+    #[must_use]
+    pub fn drain(&self, now: Tick) -> HostDrain {
+        let inner = self.inner.lock();
+        let host = &inner.host;
+        let since = host.leaving_since().or_else(|| host.cordon().map(|cordon| cordon.since));
+        let mode = host.cordon().map(|cordon| cordon.mode).or_else(|| host.leaving_since().map(|_| DrainMode::All));
+        let mut report = HostDrain {
+            schema: SCHEMA,
+            id: self.identity.id.clone(),
+            boot: self.identity.boot.clone(),
+            seq: *self.seq.borrow(),
+            state: host.state(),
+            mode,
+            since_ms: since.map(|since| millis(now.since(since))),
+            deadline_in_ms: host.drained_by().map(|deadline| millis(deadline.since(now))),
+            inflight: 0,
+            by_class: ByClass::default(),
+            by_service: BTreeMap::new(),
+            oldest_ms: 0,
+            forecast_ms: 0,
+        };
+        for (id, view) in &inner.slots {
+            for generation in view.slot.generations() {
+                let Some(target) = view.lives.get(&generation.number).and_then(|life| life.target.as_ref()) else {
+                    continue;
+                };
+                let load = target.load();
+                report.inflight += load.by_class.total();
+                report.by_class.add(&load.by_class);
+                report.oldest_ms = report.oldest_ms.max(load.oldest_ms);
+                report.forecast_ms = report.forecast_ms.max(load.forecast_ms);
+                let versions = report.by_service.entry(id.service.clone()).or_default();
+                versions.entry(id.name.clone()).or_default().push(GenerationLoad {
+                    generation: generation.number,
+                    draining: generation.is_leaving(),
+                    inflight: load.by_class.total(),
+                    by_class: load.by_class,
+                    oldest_ms: load.oldest_ms,
+                });
+            }
+        }
+        report
+    }
+
+    /// The body of `GET /v1/status`.
+    #[must_use]
+    pub fn status(&self, now: Tick) -> Status {
+        let inner = self.inner.lock();
+        let live = inner.slots.values().filter(|view| live(&view.slot)).count();
+        Status {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.identity.id.clone(),
+            boot: self.identity.boot.clone(),
+            state: inner.host.state(),
+            ready: inner.host.is_ready(live),
+            uptime_ms: millis(now.since(self.identity.started)),
+            catalog: inner.catalog.clone(),
+            isolation: Isolation::Group,
+            slots: inner.slots.iter().map(|(id, view)| slot_status(id, view, now)).collect(),
+            receipts: inner.receipts.iter().cloned().collect(),
+        }
+    }
+
+    /// The body of `GET /v1/why`, of one slot or of all.
+    #[must_use]
+    pub fn why(&self, only: Option<&SlotId>, now: Tick) -> Why {
+        let inner = self.inner.lock();
+        let slots = inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| SlotWhy {
+            slot: id.clone(),
+            serving: view.slot.serving().map(|serving| serving.number),
+            reasons: reasons(view, now)
+                .into_iter()
+                .map(|reason| WhyReason { text: reason.to_string(), reason })
+                .collect(),
+        });
+        let mut host = inner.host_reasons.clone();
+        host.extend(inner.catalog.reason.clone());
+        Why { schema: SCHEMA, host, slots: slots.collect() }
+    }
+
+    /// Every slot with its generations, for the metrics.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(SlotId, SlotView)> {
+        self.inner.lock().slots.iter().map(|(id, view)| (id.clone(), view.clone())).collect()
+    }
+}
+
+/// A routed child of this slot is live-ready now.
+fn live(slot: &Slot) -> bool {
+    slot.serving().is_some_and(|serving| match &serving.state {
+        State::Serving { live, .. } => live.is_ready(),
+        State::Fetching
+        | State::Preflight
+        | State::Waiting { .. }
+        | State::Starting { .. }
+        | State::Warming { .. }
+        | State::Ready { .. }
+        | State::Retired { .. }
+        | State::Draining { .. }
+        | State::Terminating { .. }
+        | State::Killing { .. } => false,
+    })
+}
+
+fn wanted(slot: &Slot) -> Option<Sha256> {
+    match slot.want() {
+        Want::Serve(artifact) => Some(artifact.sha256),
+        Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
+    }
+}
+
+fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
+    SlotReadiness {
+        service: id.service.clone(),
+        name: id.name.clone(),
+        ready: live(&view.slot),
+        sha256: view.slot.serving().map(|serving| serving.sha256),
+        failed: view.slot.failure().and_then(|_| wanted(&view.slot)),
+        evacuating: false,
+    }
+}
+
+/// What somebody may be waiting for.
+fn told(id: &SlotId, view: &SlotView) -> (SlotReadiness, bool, bool) {
+    (readiness(id, view), view.slot.has_verdict(), *view.slot.want() == Want::Nothing)
+}
+
+fn health_status(generation: &Gen) -> HealthStatus {
+    match generation.state {
+        State::Fetching
+        | State::Preflight
+        | State::Waiting { .. }
+        | State::Starting { .. }
+        | State::Warming { .. }
+        | State::Ready { .. } => HealthStatus::Starting,
+        State::Serving { .. } => HealthStatus::Running,
+        State::Retired { .. } | State::Draining { .. } => HealthStatus::Draining,
+        State::Terminating { .. } | State::Killing { .. } => HealthStatus::Stopped,
+    }
+}
+
+fn reasons(view: &SlotView, now: Tick) -> Vec<Reason> {
+    let mut reasons = view.slot.reasons(now);
+    for reason in &mut reasons {
+        if let (Reason::Fetching { received, total, .. }, Some((so_far, of))) = (reason, view.progress) {
+            (*received, *total) = (so_far, of);
+        }
+    }
+    reasons
+}
+
+fn slot_status(id: &SlotId, view: &SlotView, now: Tick) -> SlotStatus {
+    let generations = view.slot.generations().map(|generation| {
+        let life = view.lives.get(&generation.number).cloned().unwrap_or_default();
+        let load = life.target.as_ref().map(|target| target.load());
+        let facts = generation.facts().or(life.facts.as_ref());
+        GenerationStatus {
+            generation: generation.number,
+            sha256: generation.sha256,
+            phase: generation.phase(),
+            pid: life.pid,
+            port: life.port,
+            binary_version: facts.map(|facts| facts.binary_version.clone()),
+            role: facts.map(|facts| facts.role),
+            state: facts.map(|facts| facts.state),
+            phase_ms: millis(now.since(generation.since)),
+            inflight: load.by_class.total().max(life.child_load.unwrap_or_default()),
+            by_class: load.by_class,
+            oldest_ms: load.oldest_ms,
+            admitted: load.admitted,
+        }
+    });
+    SlotStatus {
+        slot: id.clone(),
+        desired: wanted(&view.slot),
+        ready: live(&view.slot),
+        generations: generations.collect(),
+        reasons: reasons(view, now),
+    }
+}

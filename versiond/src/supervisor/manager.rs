@@ -1,0 +1,163 @@
+//! The manager: turns the catalog's view and the host's state into one intent per slot, and keeps the
+//! routing table in step with the set of slots.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use router_core::route::RoutePattern;
+use router_dataplane::{Absence, Plane, RouteTable, SlotRoute};
+use supervisor_protocol::{Reason, ServiceName, SlotId, Tick, VersionName};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use versiond_core::slot::Want;
+
+use crate::catalog::CatalogView;
+use crate::supervisor::actor::{Actor, SlotHandle};
+use crate::supervisor::effects::Effects;
+use crate::supervisor::{ServiceSpec, Shared};
+
+/// What the host wants of all slots together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Follow the catalog.
+    Follow,
+    /// Empty every slot by this tick.
+    Stop { deadline: Tick },
+    /// Kill what is left.
+    Force,
+}
+
+/// Runs until every slot is gone after `Order::Stop` or `Order::Force`.
+pub struct Manager {
+    shared: Arc<Shared>,
+    services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+    patterns: Vec<(RoutePattern, ServiceName)>,
+    plane: Arc<Plane>,
+    numbers: Arc<AtomicU64>,
+    slots: BTreeMap<SlotId, Running>,
+}
+
+struct Running {
+    handle: SlotHandle,
+    route: Arc<SlotRoute>,
+    task: JoinHandle<()>,
+    want: Option<Want>,
+}
+
+impl Manager {
+    /// A manager without slots. `next_generation` is the ledger's.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+        patterns: Vec<(RoutePattern, ServiceName)>,
+        plane: Arc<Plane>,
+        next_generation: u64,
+    ) -> Manager {
+        let numbers = Arc::new(AtomicU64::new(next_generation));
+        Manager { shared, services, patterns, plane, numbers, slots: BTreeMap::new() }
+    }
+
+    /// Follows the catalog and the host's orders.
+    pub async fn run(mut self, mut catalog: watch::Receiver<CatalogView>, mut orders: watch::Receiver<Order>) {
+        let (gone, mut ended) = mpsc::channel::<SlotId>(64);
+        loop {
+            let order = *orders.borrow_and_update();
+            let view = catalog.borrow_and_update().clone();
+            self.shared.board.set_catalog(view.status.clone());
+            self.apply(&view, order, &gone).await;
+            if order != Order::Follow && self.slots.is_empty() {
+                return;
+            }
+            tokio::select! {
+                changed = orders.changed() => if changed.is_err() { return },
+                changed = catalog.changed() => if changed.is_err() && orders.changed().await.is_err() { return },
+                Some(id) = ended.recv() => self.ended(&id),
+            }
+        }
+    }
+
+    async fn apply(&mut self, view: &CatalogView, order: Order, gone: &mpsc::Sender<SlotId>) {
+        let wants = self.wants(view, order);
+        let mut table_changed = false;
+        for (id, want) in wants {
+            let known = self.slots.contains_key(&id);
+            if !known && !matches!(want, Want::Serve(_) | Want::Keep(_)) {
+                continue;
+            }
+            if !known {
+                let Some(running) = self.start(&id, gone.clone()) else { continue };
+                self.slots.insert(id.clone(), running);
+                table_changed = true;
+            }
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            if slot.want.as_ref() != Some(&want) {
+                slot.handle.want(want.clone()).await;
+                slot.want = Some(want);
+            }
+        }
+        if table_changed {
+            self.replace_table();
+        }
+        if let (Order::Follow, Some(_)) = (order, &view.desired) {
+            let wanted = |slot: &Running| matches!(slot.want, Some(Want::Serve(_) | Want::Keep(_)));
+            let expected = self.slots.iter().filter(|(_, slot)| wanted(slot)).map(|(id, _)| id.clone()).collect();
+            self.shared.board.expect(expected);
+        }
+    }
+
+    /// One intent for every slot that is known or named.
+    fn wants(&self, view: &CatalogView, order: Order) -> BTreeMap<SlotId, Want> {
+        let mut wants: BTreeMap<SlotId, Want> = self.slots.keys().map(|id| (id.clone(), Want::Nothing)).collect();
+        match order {
+            Order::Stop { deadline } => wants.values_mut().for_each(|want| *want = Want::Stop { deadline }),
+            Order::Force => wants.values_mut().for_each(|want| *want = Want::Force),
+            Order::Follow => {
+                let Some(desired) = &view.desired else { return BTreeMap::new() };
+                for (id, intent) in &desired.slots {
+                    if !self.services.contains_key(&id.service) {
+                        continue;
+                    }
+                    let want = match (&intent.artifact, &intent.blocked) {
+                        (Some(artifact), _) => Want::Serve(artifact.clone()),
+                        (None, Some(reason)) => Want::Keep(reason.clone()),
+                        (None, None) => Want::Keep(Reason::Unservable { detail: "no artifact".to_owned() }),
+                    };
+                    wants.insert(id.clone(), want);
+                }
+            }
+        }
+        wants
+    }
+
+    fn start(&self, id: &SlotId, gone: mpsc::Sender<SlotId>) -> Option<Running> {
+        let service = self.services.get(&id.service)?.clone();
+        let route = SlotRoute::new(Absence::Hold { forecast: None });
+        let effects = Effects { id: id.clone(), shared: self.shared.clone(), service };
+        let (handle, actor) = Actor::spawn(effects, route.clone(), self.numbers.clone());
+        let id = id.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = actor.await {
+                tracing::error!(slot = %id, %error, "the slot's actor failed");
+            }
+            gone.send(id).await.ok();
+        });
+        Some(Running { handle, route, task, want: None })
+    }
+
+    /// A slot's actor has ended: nothing was wanted of it and nothing is left.
+    fn ended(&mut self, id: &SlotId) {
+        if self.slots.remove(id).is_some_and(|slot| slot.task.is_finished() || slot.want.is_some()) {
+            self.replace_table();
+        }
+    }
+
+    fn replace_table(&self) {
+        let slots = self
+            .slots
+            .iter()
+            .map(|(id, slot)| ((id.service.clone(), id.name.clone()), slot.route.clone()))
+            .collect::<BTreeMap<(ServiceName, VersionName), Arc<SlotRoute>>>();
+        self.plane.replace_table(Arc::new(RouteTable::new(self.patterns.clone(), slots)));
+    }
+}

@@ -1,0 +1,54 @@
+//! From what should run to what runs: one actor per slot, and the manager that gives each its intent.
+//!
+//! Lives here: the shell around `versiond-core`. Must not live here: rules about when to start, publish,
+//! drain or stop (they are pure and live there).
+
+mod actor;
+mod child;
+mod effects;
+mod manager;
+mod recorder;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use router_dataplane::Clock;
+use tokio_util::task::TaskTracker;
+use versiond_core::timings::Timings;
+
+pub use self::effects::ProbeTimings;
+pub use self::manager::{Manager, Order};
+pub(crate) use self::child::chain;
+pub(crate) use self::recorder::Recorder;
+use crate::board::Board;
+use crate::faults::Faults;
+use crate::metrics::Metrics;
+use crate::process::{PortAllocator, Spawner};
+use crate::store::Store;
+
+/// What every slot shares.
+pub(crate) struct Shared {
+    pub(crate) board: Arc<Board>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) spawner: Spawner,
+    pub(crate) ports: PortAllocator,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Clock,
+    pub(crate) faults: Faults,
+    pub(crate) timings: Timings,
+    pub(crate) probes: ProbeTimings,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) state_dir: PathBuf,
+    /// Work that outlives its slot: the last traces of processes that have exited.
+    pub(crate) tail: TaskTracker,
+}
+
+/// What the configuration says of a service.
+#[derive(Debug, Clone)]
+pub struct ServiceSpec {
+    /// Templates: `{port}`, `{data_dir}` and `{version}` are filled in.
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    /// The archive's member to run, when the catalog does not say.
+    pub entry: Option<String>,
+}

@@ -1,0 +1,67 @@
+//! The one writer of the ledger: every durable step is recorded before it is taken.
+
+use std::sync::Arc;
+
+use supervisor_protocol::Generation;
+use tokio::sync::Mutex;
+
+use crate::ledger::{Ledger, LedgerError, LedgerState};
+
+/// The ledger behind a lock, written off the runtime's threads. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    /// Lent to the blocking thread while it writes.
+    ledger: Option<Ledger>,
+    state: LedgerState,
+}
+
+/// Why something was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("the ledger could not be written")]
+    Ledger(#[source] LedgerError),
+    #[error("an earlier write of the ledger did not come back")]
+    Lost,
+}
+
+impl Recorder {
+    pub(crate) fn new(ledger: Ledger, state: LedgerState) -> Recorder {
+        Recorder { inner: Arc::new(Mutex::new(Inner { ledger: Some(ledger), state })) }
+    }
+
+    /// Applies a change and returns once it is on the disk. A change that could not be written is not
+    /// applied in memory either.
+    pub(crate) async fn record(&self, change: impl FnOnce(&mut LedgerState)) -> Result<(), RecordError> {
+        let mut inner = self.inner.clone().lock_owned().await;
+        let mut state = inner.state.clone();
+        change(&mut state);
+        if state == inner.state {
+            return Ok(());
+        }
+        // The write goes on when the caller is cancelled, and takes the lock with it until it is done.
+        let written = tokio::task::spawn_blocking(move || {
+            let Some(mut ledger) = inner.ledger.take() else { return Err(RecordError::Lost) };
+            let result = ledger.write(&state).map_err(RecordError::Ledger);
+            inner.ledger = Some(ledger);
+            if result.is_ok() {
+                inner.state = state;
+            }
+            result
+        });
+        written.await.unwrap_or(Err(RecordError::Lost))
+    }
+
+    /// Makes sure that a generation's number is never given out again.
+    pub(crate) async fn claim(&self, generation: Generation) -> Result<(), RecordError> {
+        self.record(|state| state.next_generation = state.next_generation.max(generation.0 + 1)).await
+    }
+
+    /// Strikes a generation off.
+    pub(crate) async fn forget(&self, generation: Generation) -> Result<(), RecordError> {
+        self.record(|state| state.generations.retain(|entry| entry.generation != generation)).await
+    }
+}
