@@ -1,0 +1,160 @@
+//! What tells one process from every other: number, start time, boot and nonce; and how `/proc` shows it.
+//!
+//! Lives here: the identity and the readers of `/proc/<pid>/{stat,environ}`. Must not live here:
+//! anything that signals or waits.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use supervisor_protocol::{Nonce, env};
+
+/// The kernel's name for one boot of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(String);
+
+impl BootId {
+    /// The boot that the machine is in.
+    ///
+    /// # Errors
+    /// `/proc/sys/kernel/random/boot_id` cannot be read.
+    pub fn current() -> io::Result<Self> {
+        Ok(Self(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned()))
+    }
+
+    /// The boot of a record. It is compared, never parsed.
+    #[must_use]
+    pub fn from_record(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The identity of a process over every reuse of its number and every boot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Also the number of its process group and session.
+    pub pid: i32,
+    /// Clock ticks between boot and start, field 22 of `/proc/<pid>/stat`. An exec leaves it.
+    pub start_ticks: u64,
+    pub boot_id: BootId,
+    /// The value of `SUPERVISOR_NONCE` in its environment.
+    pub nonce: Nonce,
+}
+
+impl ProcessId {
+    /// The identity of the process that has this number now.
+    ///
+    /// # Errors
+    /// There is no such process, or `/proc` cannot be read.
+    pub fn of(pid: i32, nonce: Nonce) -> io::Result<Self> {
+        Ok(Self { pid, start_ticks: Stat::read(pid)?.start_ticks, boot_id: BootId::current()?, nonce })
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} (start {})", self.pid, self.start_ticks)
+    }
+}
+
+/// The fields of `/proc/<pid>/stat` that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) state: char,
+    pub(super) parent: i32,
+    pub(super) group: i32,
+    pub(super) session: i32,
+    pub(super) start_ticks: u64,
+}
+
+impl Stat {
+    pub(super) fn read(pid: i32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Self::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable stat line"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The second field is the program's name in brackets, which may itself hold brackets and blanks.
+        let (_, rest) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Self {
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            start_ticks: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// A zombie, or on its way to be one: it executes nothing any more.
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// The nonce in a process's environment, as it was when the process was executed.
+///
+/// # Errors
+/// The process is gone, or belongs to another user.
+pub(super) fn nonce_of(pid: i32) -> io::Result<Option<Nonce>> {
+    let environ = fs::read(format!("/proc/{pid}/environ"))?;
+    Ok(nonce_in(&environ))
+}
+
+fn nonce_in(environ: &[u8]) -> Option<Nonce> {
+    environ.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(env::NONCE.as_bytes())?.strip_prefix(b"=")?;
+        Nonce::new(std::str::from_utf8(value).ok()?).ok()
+    })
+}
+
+/// The numbers of all processes that `/proc` shows.
+pub(super) fn all_processes() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f47_a_stat_line_is_read_past_a_name_made_to_confuse() {
+        let line = "42 (a) Z 1 (b) c) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 2";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(stat, Stat { state: 'S', parent: 7, group: 42, session: 41, start_ticks: 98_765 });
+        assert!(Stat::parse("42 (a").is_none());
+        assert!(Stat::parse("42 (a) S 7").is_none());
+    }
+
+    #[test]
+    fn the_nonce_is_a_whole_variable_not_part_of_one() {
+        let nonce = |environ: &[u8]| nonce_in(environ).map(String::from);
+        assert_eq!(nonce(b"A=1\0SUPERVISOR_NONCE=abc\0B=2\0"), Some("abc".to_owned()));
+        assert_eq!(nonce(b"X_SUPERVISOR_NONCE=abc\0"), None);
+        assert_eq!(nonce(b"SUPERVISOR_NONCE_OLD=abc\0SUPERVISOR_NONCE=\0"), None);
+    }
+
+    #[test]
+    fn this_process_has_an_identity() {
+        let nonce = Nonce::new("n1").unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let identity = ProcessId::of(pid, nonce.clone()).unwrap();
+        assert_eq!(identity, ProcessId::of(pid, nonce).unwrap());
+        assert!(identity.start_ticks > 0);
+        assert!(all_processes().unwrap().contains(&pid));
+    }
+}

@@ -1,0 +1,209 @@
+//! A program run for its output: `--describe` and the like. In an empty folder, with an empty
+//! environment, in its own group, for ten seconds at most.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use supervisor_protocol::contract::Describe;
+use supervisor_protocol::{CONTRACT, NameError, Nonce};
+
+use super::output::{Captured, OutputSink};
+use super::seal::Sealed;
+use super::spawner::{LaunchError, LaunchSpec, Spawner};
+use super::{ExitInfo, Running, Signal};
+
+/// The most that a program may print on each stream, in bytes.
+pub const MAX_OUTPUT: usize = 64 << 10;
+/// How long a program may take.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the pipes may stay open after the program's end: somebody else holds them.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Why a program gave no output.
+#[derive(Debug, thiserror::Error)]
+pub enum OneshotError {
+    #[error("it was not started")]
+    Launch(#[source] LaunchError),
+    #[error("no empty folder could be made for it")]
+    Directory(#[source] io::Error),
+    #[error("no nonce could be made for it")]
+    Nonce(#[source] NameError),
+    #[error("it exited with code {code}")]
+    Exit { code: i32, output: Captured },
+    #[error("it ended by signal {number}")]
+    Signal { number: i32 },
+    #[error("it did not end within {} s", within.as_secs())]
+    Timeout { within: Duration },
+    #[error("it printed nothing")]
+    Empty,
+    #[error("it printed more than {MAX_OUTPUT} bytes")]
+    TooLong,
+}
+
+impl OneshotError {
+    /// Whether the program ended by itself, normally, and complained about its arguments: it does not
+    /// know the flag. Everything else may be different the next time.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            OneshotError::Exit { output, .. } => is_usage(output),
+            OneshotError::Launch(_)
+            | OneshotError::Directory(_)
+            | OneshotError::Nonce(_)
+            | OneshotError::Signal { .. }
+            | OneshotError::Timeout { .. }
+            | OneshotError::Empty
+            | OneshotError::TooLong => false,
+        }
+    }
+}
+
+/// Why a program could not be described.
+#[derive(Debug, thiserror::Error)]
+pub enum DescribeError {
+    /// It does not know `--describe`: built for an older contract, or for none.
+    #[error("it does not know --describe")]
+    Unsupported,
+    #[error("it could not be asked")]
+    Failed(#[source] OneshotError),
+    #[error("it did not print one JSON object of the contract")]
+    Malformed(#[source] serde_json::Error),
+    #[error("it speaks contract {found}, newer than the {CONTRACT} that is known here")]
+    NewerContract { found: u32 },
+}
+
+/// Asks a program what it is.
+///
+/// # Errors
+/// It does not know the flag, cannot be run, prints something else, or speaks a newer contract.
+pub async fn describe(spawner: &Spawner, exe: &Arc<Sealed>) -> Result<Describe, DescribeError> {
+    let output = match run(spawner, exe, &["--describe"], TIMEOUT).await {
+        Ok(output) => output,
+        Err(error) if error.is_usage() => return Err(DescribeError::Unsupported),
+        Err(error) => return Err(DescribeError::Failed(error)),
+    };
+    parse(&output.stdout)
+}
+
+/// Runs a program to its end and returns what it printed; something on standard output at least.
+///
+/// # Errors
+/// It cannot be started, fails, dies, takes longer than `within`, or prints nothing or too much.
+pub async fn run(
+    spawner: &Spawner,
+    exe: &Arc<Sealed>,
+    args: &[&str],
+    within: Duration,
+) -> Result<Captured, OneshotError> {
+    let directory = tempfile::tempdir().map_err(OneshotError::Directory)?;
+    let argv = std::iter::once("child").chain(args.iter().copied()).map(str::to_owned).collect();
+    let spec = LaunchSpec {
+        exe: Arc::clone(exe),
+        argv,
+        env: Vec::new(),
+        cwd: directory.path().to_owned(),
+        lock_dir: None,
+        output: OutputSink::Capture { limit: MAX_OUTPUT },
+        nonce: random_nonce().map_err(OneshotError::Nonce)?,
+    };
+    let prepared = spawner.prepare(spec).await.map_err(OneshotError::Launch)?;
+    let guard = End(prepared.release().await.map_err(OneshotError::Launch)?);
+    let running = &guard.0;
+    let Ok(exit) = tokio::time::timeout(within, running.exited()).await else {
+        // Already dead is as good.
+        running.signal(Signal::SIGKILL).ok();
+        running.exited().await;
+        return Err(OneshotError::Timeout { within });
+    };
+    // The group is dead; only a descendant that left it could still hold the pipes.
+    tokio::time::timeout(LINGER, running.output().ended()).await.ok();
+    let output = running.output().captured();
+    match exit {
+        ExitInfo::Signal(number) => Err(OneshotError::Signal { number }),
+        _ if output.truncated => Err(OneshotError::TooLong),
+        ExitInfo::Code(0) if output.stdout.trim_ascii().is_empty() => Err(OneshotError::Empty),
+        ExitInfo::Code(0) => Ok(output),
+        ExitInfo::Code(code) => Err(OneshotError::Exit { code, output }),
+    }
+}
+
+/// A nonce that no other process has.
+///
+/// # Errors
+/// Never in practice: the grammar of a nonce admits hexadecimal digits.
+pub fn random_nonce() -> Result<Nonce, NameError> {
+    Nonce::new(format!("{:032x}", rand::rng().random::<u128>()))
+}
+
+/// The caller may give up at any await; the process must not go on then.
+struct End(Arc<Running>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Already dead is as good.
+        self.0.signal(Signal::SIGKILL).ok();
+    }
+}
+
+fn parse(stdout: &[u8]) -> Result<Describe, DescribeError> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        contract: u32,
+    }
+    // First the version alone: the rest of a newer object may have another shape.
+    let Version { contract } = serde_json::from_slice(stdout).map_err(DescribeError::Malformed)?;
+    if contract > CONTRACT {
+        return Err(DescribeError::NewerContract { found: contract });
+    }
+    serde_json::from_slice(stdout).map_err(DescribeError::Malformed)
+}
+
+fn is_usage(output: &Captured) -> bool {
+    const SIGNS: [&str; 8] = [
+        "usage",
+        "unknown flag",
+        "unknown option",
+        "unrecognized",
+        "unexpected argument",
+        "invalid option",
+        "not defined",
+        "illegal option",
+    ];
+    [&output.stdout, &output.stderr].into_iter().any(|stream| {
+        let text = String::from_utf8_lossy(stream).to_lowercase();
+        SIGNS.iter().any(|sign| text.contains(sign))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_contract_is_refused_by_name_whatever_else_it_says() {
+        match parse(br#"{"contract":2,"state":{"kind":"new"}}"#) {
+            Err(DescribeError::NewerContract { found: 2 }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(parse(br#"{"name":"x"}"#), Err(DescribeError::Malformed(_))));
+        assert!(matches!(parse(b"hello"), Err(DescribeError::Malformed(_))));
+        let own = parse(br#"{"contract":1,"name":"x","version":"1","state":"none"}"#).unwrap();
+        assert_eq!(own.name, "x");
+    }
+
+    #[test]
+    fn only_a_complaint_about_arguments_says_unsupported() {
+        let exit = |stderr: &[u8]| OneshotError::Exit {
+            code: 2,
+            output: Captured { stderr: stderr.to_vec(), ..Captured::default() },
+        };
+        assert!(exit(b"flag provided but not defined: -describe\nUsage of x:").is_usage());
+        assert!(exit(b"error: unexpected argument '--describe' found").is_usage());
+        assert!(!exit(b"cannot reach the database").is_usage());
+        assert!(!OneshotError::Signal { number: 11 }.is_usage());
+        assert!(!OneshotError::Empty.is_usage());
+    }
+}
