@@ -77,21 +77,21 @@ impl Artifact {
     }
 }
 
-/// What this host wants to run. A slot that is absent is to be unrouted and drained.
+/// What this host wants to run. A slot that is absent, since its name was removed or its bytes denied,
+/// is to be unrouted and drained.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
     /// Of the document in force, when it carries one.
     pub revision: Option<u64>,
     pub slots: BTreeMap<SlotId, Intent>,
-    /// What runs with one of these hashes is drained.
+    /// Bytes that may not run, nor be gone back to.
     pub deny: BTreeSet<Sha256>,
 }
 
 /// What this host wants in one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Intent {
-    /// `None` while nothing that may run here has been named: what serves goes on serving, unless its
-    /// hash is in [`Desired::deny`].
+    /// `None` while the slot has been named and nothing that can run here with it: what serves goes on.
     pub artifact: Option<Artifact>,
     /// Why the slot is not what the latest document says. May stand beside an artifact: the earlier
     /// one, which goes on.

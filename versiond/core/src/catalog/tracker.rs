@@ -134,12 +134,7 @@ impl Tracker {
                 Entry::Blocked(reason) => Some(reason.clone()),
             };
         }
-        for intent in slots.values_mut() {
-            if intent.artifact.as_ref().is_some_and(|artifact| self.deny.contains(&artifact.sha256)) {
-                let detail = "the catalog denies these bytes".to_owned();
-                *intent = Intent { artifact: None, blocked: Some(Reason::Unservable { detail }) };
-            }
-        }
+        slots.retain(|_, intent| !intent.artifact.as_ref().is_some_and(|artifact| self.deny.contains(&artifact.sha256)));
         Desired { revision: self.revision(), slots, deny: self.deny.clone() }
     }
 

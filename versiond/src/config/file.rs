@@ -1,0 +1,124 @@
+//! The shape of `versiond.toml`, before its values mean anything.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::setting::{Later, Scalar};
+
+type Value = Option<Spanned<Scalar>>;
+type List = Option<Spanned<Vec<Spanned<String>>>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) host: Host,
+    pub(super) catalog: Catalog,
+    pub(super) service: BTreeMap<Spanned<String>, Service>,
+    pub(super) timing: Timing,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Host {
+    pub(super) id: Value,
+    pub(super) listen: Value,
+    pub(super) status_listen: Value,
+    pub(super) status_allow: List,
+    pub(super) admin: Value,
+    pub(super) metrics: Value,
+    pub(super) state_dir: Value,
+    pub(super) child_ports: Value,
+    pub(super) shutdown_budget: Value,
+    pub(super) threads: Value,
+    #[serde(rename = "peers")]
+    _peers: Later,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Catalog {
+    pub(super) source: Value,
+    pub(super) poll: Value,
+    pub(super) service: Value,
+    pub(super) removals: Value,
+    pub(super) allow_empty: Value,
+    pub(super) allow_http: Value,
+    #[serde(rename = "trust_key")]
+    _trust_key: Later,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Service {
+    pub(super) route: Value,
+    pub(super) route_aliases: List,
+    pub(super) args: List,
+    pub(super) env: BTreeMap<String, Spanned<Scalar>>,
+    pub(super) env_file: Value,
+    pub(super) inherit: List,
+    pub(super) contract: Value,
+    pub(super) entry: Value,
+    pub(super) class: Vec<Class>,
+    #[serde(rename = "command")]
+    _command: Later,
+    #[serde(rename = "command_sha256")]
+    _command_sha256: Later,
+    #[serde(rename = "user")]
+    _user: Later,
+    #[serde(rename = "rollout")]
+    _rollout: Later,
+    #[serde(rename = "credentials")]
+    _credentials: Later,
+    #[serde(rename = "gpu")]
+    _gpu: Later,
+    #[serde(rename = "ready_path")]
+    _ready_path: Later,
+    #[serde(rename = "state")]
+    _state: Later,
+    #[serde(rename = "data")]
+    _data: Later,
+    #[serde(rename = "role")]
+    _role: Later,
+    #[serde(rename = "streams")]
+    _streams: Later,
+    #[serde(rename = "undrain")]
+    _undrain: Later,
+    #[serde(rename = "start_estimate")]
+    _start_estimate: Later,
+    #[serde(rename = "stop_signal")]
+    _stop_signal: Later,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Class {
+    #[serde(rename = "match")]
+    pub(super) pattern: Spanned<String>,
+    pub(super) class: Spanned<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Timing {
+    pub(super) announce: Value,
+    pub(super) detection: Value,
+    pub(super) hold: Value,
+    pub(super) hold_requests: Value,
+    pub(super) hold_bytes: Value,
+    pub(super) ready_window: Value,
+    pub(super) ready_max: Value,
+    pub(super) ready_probe: Value,
+    pub(super) live_probe: Value,
+    pub(super) live_expiry: Value,
+    pub(super) drain: Value,
+    pub(super) drain_request: Value,
+    pub(super) drain_stream: Value,
+    pub(super) drain_upgrade: Value,
+    pub(super) drain_job: Value,
+    pub(super) stop_grace: Value,
+    pub(super) host_drain_min: Value,
+    #[serde(rename = "bake")]
+    _bake: Later,
+}

@@ -1,0 +1,226 @@
+//! `[host]` and `[catalog]`.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+use supervisor_protocol::{HostId, ServiceName};
+use versiond_core::catalog::Removals;
+
+use super::setting::Source;
+use super::{CatalogConfig, CatalogSource, ConfigError, HostConfig, file};
+
+/// Ports for children, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl PortRange {
+    /// How many ports there are.
+    #[must_use]
+    pub fn count(self) -> u32 {
+        u32::from(self.last) - u32::from(self.first) + 1
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// Why a value was refused, where the type itself does not say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ValueError {
+    #[error("a port range is two ports, the lower first, as in `20000-20999`")]
+    PortRange,
+    #[error("the admin socket is `unix:/path`; TCP is not available in this release")]
+    Admin,
+    #[error("the path must be absolute")]
+    Relative,
+    #[error("a catalog source is `file:/path`, `https://…` or `http://…`; others are not available in this release")]
+    Source,
+    #[error("removals is \"follow\" or \"explicit\"")]
+    Removals,
+    #[error("true or false")]
+    Truth,
+    #[error("a whole number above zero")]
+    Count,
+    #[error("an address with port, as in `127.0.0.1:8080`")]
+    Address,
+    #[error("a network, as in `10.0.0.0/8`")]
+    Network,
+}
+
+impl FromStr for PortRange {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (first, last) = text.split_once('-').ok_or(ValueError::PortRange)?;
+        let port = |text: &str| text.trim().parse::<u16>().map_err(|_| ValueError::PortRange);
+        let range = PortRange { first: port(first)?, last: port(last)? };
+        if range.first == 0 || range.first > range.last { Err(ValueError::PortRange) } else { Ok(range) }
+    }
+}
+
+/// Loopback, link-local and private ranges.
+const STATUS_ALLOW: [&str; 8] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConfig, ConfigError> {
+    let id = match source.pick("host.id", &["VERSIOND_HOST_ID"], file.id, HostId::from_str)? {
+        Some(id) => id,
+        None => {
+            let id = machine_host_id().ok_or(ConfigError::Missing {
+                key: "host.id",
+                how: "this machine has no /etc/machine-id to derive one from; set [host] id or VERSIOND_HOST_ID",
+            })?;
+            source.default_to("host.id", &id);
+            id
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(HostConfig {
+        id,
+        listen: source.pick_or("host.listen", &["VERSIOND_LISTEN"], file.listen, "0.0.0.0:8080", address)?,
+        status_listen: source.pick("host.status_listen", &["VERSIOND_STATUS_LISTEN"], file.status_listen, address)?,
+        status_allow: networks(source, file.status_allow)?,
+        admin: source.pick_or("host.admin", &["VERSIOND_ADMIN"], file.admin, "unix:/run/versiond/admin.sock", admin)?,
+        metrics: source.pick_or("host.metrics", &["VERSIOND_METRICS"], file.metrics, "127.0.0.1:9464", |text| {
+            if text == "none" { Ok(None) } else { address(text).map(Some) }
+        })?,
+        state_dir: source.pick_or(
+            "host.state_dir",
+            &["VERSIOND_STATE_DIR"],
+            file.state_dir,
+            "/var/lib/versiond",
+            absolute,
+        )?,
+        child_ports: source.pick_or(
+            "host.child_ports",
+            &["VERSIOND_CHILD_PORTS"],
+            file.child_ports,
+            "20000-20999",
+            PortRange::from_str,
+        )?,
+        threads: source.pick_or("host.threads", &["VERSIOND_THREADS"], file.threads, &threads.to_string(), |text| {
+            text.parse().ok().filter(|threads| *threads > 0usize).ok_or(ValueError::Count)
+        })?,
+    })
+}
+
+pub(super) fn catalog(
+    source: &mut Source<'_>,
+    file: file::Catalog,
+    poll: std::time::Duration,
+) -> Result<CatalogConfig, ConfigError> {
+    let names = ["VERSIOND_CATALOG_SOURCE", "VERSIOND_ORACLE_URL"];
+    let from = source.pick("catalog.source", &names, file.source, CatalogSource::from_str)?;
+    let from = from.ok_or(ConfigError::Missing {
+        key: "catalog.source",
+        how: "set [catalog] source or VERSIOND_CATALOG_SOURCE to a file: or https: address",
+    })?;
+    let removals = ["VERSIOND_CATALOG_REMOVALS"];
+    let allow_empty = ["VERSIOND_CATALOG_ALLOW_EMPTY"];
+    let allow_http = ["VERSIOND_CATALOG_ALLOW_HTTP"];
+    Ok(CatalogConfig {
+        source: from,
+        poll,
+        service: source.pick(
+            "catalog.service",
+            &["VERSIOND_CATALOG_SERVICE"],
+            file.service,
+            ServiceName::from_str,
+        )?,
+        removals: source.pick_or("catalog.removals", &removals, file.removals, "follow", |text| match text {
+            "follow" => Ok(Removals::Follow),
+            "explicit" => Ok(Removals::Explicit),
+            _ => Err(ValueError::Removals),
+        })?,
+        allow_empty: source.pick_or("catalog.allow_empty", &allow_empty, file.allow_empty, "false", truth)?,
+        allow_http: source.pick_or("catalog.allow_http", &allow_http, file.allow_http, "false", truth)?,
+    })
+}
+
+impl FromStr for CatalogSource {
+    type Err = Box<dyn std::error::Error + Send + Sync>;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("file:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Ok(CatalogSource::File(absolute(path)?));
+        }
+        let url: reqwest::Url = text.parse().map_err(|_| ValueError::Source)?;
+        match url.scheme() {
+            "http" | "https" => Ok(CatalogSource::Http(url)),
+            _ => Err(ValueError::Source.into()),
+        }
+    }
+}
+
+fn networks(
+    source: &mut Source<'_>,
+    file: Option<toml::Spanned<Vec<toml::Spanned<String>>>>,
+) -> Result<Vec<IpNet>, ConfigError> {
+    let file = file.map(|list| {
+        let span = list.span();
+        let texts = list.into_inner().into_iter().map(toml::Spanned::into_inner).collect::<Vec<_>>();
+        toml::Spanned::new(span, super::setting::Scalar(texts.join(",")))
+    });
+    source.pick_or("host.status_allow", &["VERSIOND_STATUS_ALLOW"], file, &STATUS_ALLOW.join(","), |text| {
+        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(|text| text.parse::<IpNet>().map_err(|_| ValueError::Network)).collect::<Result<Vec<_>, _>>()
+    })
+}
+
+fn address(text: &str) -> Result<SocketAddr, ValueError> {
+    text.parse().map_err(|_| ValueError::Address)
+}
+
+fn admin(text: &str) -> Result<Utf8PathBuf, ValueError> {
+    absolute(text.strip_prefix("unix:").ok_or(ValueError::Admin)?)
+}
+
+fn absolute(text: &str) -> Result<Utf8PathBuf, ValueError> {
+    let path = Utf8Path::new(text);
+    if path.is_absolute() { Ok(path.to_owned()) } else { Err(ValueError::Relative) }
+}
+
+fn truth(text: &str) -> Result<bool, ValueError> {
+    text.parse().map_err(|_| ValueError::Truth)
+}
+
+/// An application-specific hash, since the machine id itself is not to be shown to a network.
+fn machine_host_id() -> Option<HostId> {
+    let machine = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let machine = machine.trim();
+    if machine.is_empty() {
+        return None;
+    }
+    HostId::new(host_id_of(machine)).ok()
+}
+
+/// The default id of the machine with this machine id.
+pub(super) fn host_id_of(machine: &str) -> String {
+    let hash = Sha256::digest(format!("versiond{machine}").as_bytes());
+    supervisor_protocol::Sha256(hash.into()).to_string()[..12].to_owned()
+}
+
+/// A name is any text here; its meaning is judged elsewhere.
+pub(super) fn any(text: &str) -> Result<String, Infallible> {
+    Ok(text.to_owned())
+}

@@ -1,0 +1,179 @@
+//! The configuration: `versiond.toml`, the `VERSIOND_*` environment over it, defaults under it.
+//!
+//! Lives here: the typed configuration and how it is read ([`load`]). Every value remembers where it
+//! came from. Must not live here: a look at the machine (that is [`crate::check`]), and defaults of
+//! timeouts (those are [`versiond_core::budget`]'s).
+
+mod build;
+mod error;
+mod file;
+mod host;
+mod service;
+mod setting;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use ipnet::IpNet;
+use router_core::route::RoutePattern;
+use supervisor_protocol::{HostId, ServiceName, StreamClass};
+use versiond_core::budget::{self, Budget};
+use versiond_core::catalog::{ParseContext, Removals, ServiceShape, UrlRules};
+
+pub use error::ConfigError;
+pub use host::PortRange;
+pub use service::{ClassRule, Contract};
+pub use setting::{Origin, Setting};
+
+/// The environment, as a value.
+pub type Env = BTreeMap<String, String>;
+
+/// Where the file is looked for when no path is given.
+pub const DEFAULT_PATH: &str = "/etc/versiond/versiond.toml";
+
+/// Everything that an operator can say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub host: HostConfig,
+    pub catalog: CatalogConfig,
+    pub services: BTreeMap<ServiceName, ServiceConfig>,
+    pub timing: Budget,
+    /// Every value with its origin, in the order of the file.
+    pub settings: Vec<Setting>,
+    /// What was read and means nothing, for example a misspelt `VERSIOND_*` variable.
+    pub remarks: Vec<String>,
+}
+
+/// `[host]`
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    pub id: HostId,
+    /// The data listener.
+    pub listen: SocketAddr,
+    /// Where status endpoints are answered instead of on the data listener.
+    pub status_listen: Option<SocketAddr>,
+    pub status_allow: Vec<IpNet>,
+    /// The path of the admin socket.
+    pub admin: Utf8PathBuf,
+    pub metrics: Option<SocketAddr>,
+    pub state_dir: Utf8PathBuf,
+    pub child_ports: PortRange,
+    /// Worker threads of the data plane.
+    pub threads: usize,
+}
+
+impl HostConfig {
+    /// Whether the host's status is answered to this peer.
+    #[must_use]
+    pub fn may_see_status(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.status_allow.iter().any(|net| net.contains(&peer))
+    }
+}
+
+/// `[catalog]`
+#[derive(Debug, Clone)]
+pub struct CatalogConfig {
+    pub source: CatalogSource,
+    pub poll: Duration,
+    /// For formats that name no service.
+    pub service: Option<ServiceName>,
+    pub removals: Removals,
+    pub allow_empty: bool,
+    pub allow_http: bool,
+}
+
+/// Where documents come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogSource {
+    File(Utf8PathBuf),
+    Http(reqwest::Url),
+}
+
+impl std::fmt::Display for CatalogSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CatalogSource::File(path) => write!(f, "file:{path}"),
+            CatalogSource::Http(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+/// `[service.X]`
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Absent for a worker.
+    pub route: Option<RoutePattern>,
+    pub route_aliases: Vec<RoutePattern>,
+    /// A path segment of a route is the version name, and the first one.
+    pub shape: ServiceShape,
+    /// Templates: `{port}`, `{data_dir}`, `{version}`.
+    pub args: Vec<String>,
+    /// `inherit`, then `env_file`, then `env`, the later over the earlier.
+    pub environment: Env,
+    pub contract: Contract,
+    /// The member of an archive that is the program.
+    pub entry: Option<String>,
+    pub classes: Vec<ClassRule>,
+}
+
+impl ServiceConfig {
+    /// The route and its aliases.
+    pub fn routes(&self) -> impl Iterator<Item = &RoutePattern> {
+        self.route.iter().chain(&self.route_aliases)
+    }
+
+    /// The class that the configuration gives a path (as the child sees it), when it does.
+    #[must_use]
+    pub fn class_of(&self, path: &str) -> Option<StreamClass> {
+        self.classes.iter().find(|rule| rule.matches(path)).map(|rule| rule.class)
+    }
+}
+
+/// Reads a configuration and refuses one that contradicts itself. Without a path the default one is
+/// read when it exists.
+pub fn load(path: Option<&Utf8Path>, env: &Env) -> Result<Config, ConfigError> {
+    let config = read(path, env)?;
+    let violations = budget::check(&config.timing);
+    if violations.is_empty() { Ok(config) } else { Err(ConfigError::Budget(violations)) }
+}
+
+/// Like [`load`], without the inequalities of the time budget, so that a report can show them.
+pub fn read(path: Option<&Utf8Path>, env: &Env) -> Result<Config, ConfigError> {
+    match path {
+        Some(path) => {
+            let read = std::fs::read_to_string(path);
+            let text = read.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            build::build(path, &text, env)
+        }
+        None => match std::fs::read_to_string(DEFAULT_PATH) {
+            Ok(text) => build::build(Utf8Path::new(DEFAULT_PATH), &text, env),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                build::build(Utf8Path::new(DEFAULT_PATH), "", env)
+            }
+            Err(source) => Err(ConfigError::Read { path: DEFAULT_PATH.into(), source }),
+        },
+    }
+}
+
+impl Config {
+    /// What the catalog's parser must know of this host.
+    #[must_use]
+    pub fn parse_context(&self) -> ParseContext {
+        ParseContext {
+            service: self.catalog.service.clone(),
+            platform: crate::catalog::PLATFORM.to_owned(),
+            height: None,
+            urls: UrlRules {
+                http: self.catalog.allow_http,
+                file: matches!(self.catalog.source, CatalogSource::File(_)),
+            },
+            services: self.services.iter().map(|(name, service)| (name.clone(), service.shape)).collect(),
+        }
+    }
+}
