@@ -1,0 +1,113 @@
+//! The configuration that the demo gives to versiond, and the ports that it picks.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+
+use anyhow::{Context, ensure};
+use camino::Utf8Path;
+
+use crate::catalog::SERVICE;
+
+/// The admin socket, in the folder of the run.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+/// Where versiond keeps its state, in the folder of the run.
+pub const STATE: &str = "state";
+
+/// What differs from run to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub child_ports: RangeInclusive<u16>,
+    /// Where the catalog is read.
+    pub source: String,
+    /// How long a stream may last, in seconds: every drain must be able to wait for it.
+    pub longest_stream_s: u64,
+}
+
+impl Config {
+    /// The file that versiond reads.
+    #[must_use]
+    pub fn to_toml(&self, folder: &Utf8Path) -> String {
+        let Config { listen, child_ports, source, longest_stream_s } = self;
+        let (first, last) = (child_ports.start(), child_ports.end());
+        let drain = longest_stream_s + 30;
+        format!(
+            r#"[host]
+id = "demo"
+listen = "{listen}"
+admin = "unix:{folder}/{ADMIN_SOCKET}"
+state_dir = "{folder}/{STATE}"
+child_ports = "{first}-{last}"
+shutdown_budget = "{budget}s"
+
+[catalog]
+source = "{source}"
+poll = "1s"
+service = "{SERVICE}"
+
+[service.{SERVICE}]
+route = "/{{version}}"
+args = ["--port", "{{port}}", "--data-dir", "{{data_dir}}"]
+
+[timing]
+announce = "none"
+drain = "{drain}s"
+drain_stream = "{drain}s"
+drain_upgrade = "{drain}s"
+drain_request = "{drain}s"
+stop_grace = "5s"
+ready_window = "8s"
+ready_max = "16s"
+host_drain_min = "5s"
+hold = "20s"
+"#,
+            budget = drain + 15,
+        )
+    }
+}
+
+/// A free address and a free range for the children, both below the range from which the kernel takes the
+/// source ports of the demo's own clients.
+pub fn pick_ports() -> anyhow::Result<(SocketAddr, RangeInclusive<u16>)> {
+    const CHILDREN: u16 = 99;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let ephemeral: u16 = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
+    let below = ephemeral.saturating_sub(CHILDREN + 1);
+    ensure!(below > 2_000, "the kernel's ephemeral ports begin at {ephemeral}: no room below");
+    let lowest = if below > 12_000 { 10_000 } else { 1_100 };
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    for _ in 0..200 {
+        let first: u16 = rand::random_range(lowest..below);
+        // The first port is the host's own, the rest are the children's.
+        if (first..=first + CHILDREN).all(is_free) {
+            return Ok((SocketAddr::from((Ipv4Addr::LOCALHOST, first)), first + 1..=first + CHILDREN));
+        }
+    }
+    None.context("found no range of free ports")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_toml_and_keeps_the_braces_of_its_templates() {
+        let config = Config {
+            listen: "127.0.0.1:8080".parse().unwrap(),
+            child_ports: 20_000..=20_098,
+            source: "http://127.0.0.1:9/catalog.json".to_owned(),
+            longest_stream_s: 15,
+        };
+        let file: toml::Table = config.to_toml(Utf8Path::new("/tmp/x")).parse().unwrap();
+        assert_eq!(file["service"]["demo"]["route"].as_str(), Some("/{version}"));
+        assert_eq!(file["host"]["child_ports"].as_str(), Some("20000-20098"));
+        assert_eq!(file["host"]["admin"].as_str(), Some("unix:/tmp/x/admin.sock"));
+    }
+
+    #[test]
+    fn the_ports_that_are_picked_lie_side_by_side() {
+        let (listen, children) = pick_ports().unwrap();
+        assert_eq!(*children.start(), listen.port() + 1);
+        assert_eq!(children.len(), 99);
+    }
+}
