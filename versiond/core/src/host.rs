@@ -40,13 +40,28 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Not every desired slot has had its verdict yet. A cordon may be remembered from before.
-    Starting { cordon: Option<Cordon> },
+    Starting {
+        cordon: Option<Cordon>,
+    },
     Serving,
     Cordoned(Cordon),
-    Announcing { began: Tick, until: Tick, deadline: Tick },
-    Draining { began: Tick, drained_by: Tick, deadline: Tick },
-    Stopping { began: Tick, deadline: Tick },
-    Forcing { began: Tick },
+    Announcing {
+        began: Tick,
+        until: Tick,
+        deadline: Tick,
+    },
+    Draining {
+        began: Tick,
+        drained_by: Tick,
+        deadline: Tick,
+    },
+    Stopping {
+        began: Tick,
+        deadline: Tick,
+    },
+    Forcing {
+        began: Tick,
+    },
     Stopped,
 }
 
@@ -100,11 +115,9 @@ impl Host {
     pub fn announces(&self) -> bool {
         match self.state {
             State::Announcing { .. } | State::Draining { .. } | State::Stopping { .. } => true,
-            State::Starting { .. }
-            | State::Serving
-            | State::Cordoned(_)
-            | State::Forcing { .. }
-            | State::Stopped => false,
+            State::Starting { .. } | State::Serving | State::Cordoned(_) | State::Forcing { .. } | State::Stopped => {
+                false
+            }
         }
     }
 
@@ -160,7 +173,9 @@ impl Host {
     /// An operator wants the host empty.
     pub fn set_cordon(&mut self, mode: DrainMode, now: Tick) -> Result<(), CordonError> {
         match &mut self.state {
-            State::Starting { cordon } => *cordon = Some(cordon.map_or(Cordon { mode, since: now }, |old| Cordon { mode, ..old })),
+            State::Starting { cordon } => {
+                *cordon = Some(cordon.map_or(Cordon { mode, since: now }, |old| Cordon { mode, ..old }))
+            }
             State::Serving => self.state = State::Cordoned(Cordon { mode, since: now }),
             State::Cordoned(cordon) => cordon.mode = mode,
             State::Announcing { .. }

@@ -29,7 +29,8 @@ pub(crate) struct Context {
 /// The steps that are possible now, in order. Empty when everything waits.
 pub(crate) fn plan(slot: &Slot, context: &Context) -> Vec<Step> {
     let now = context.now;
-    let mut steps: Vec<Step> = slot.generations.values().filter_map(|generation| leaving(slot, generation, now)).collect();
+    let mut steps: Vec<Step> =
+        slot.generations.values().filter_map(|generation| leaving(slot, generation, now)).collect();
     if steps.is_empty() {
         steps.extend(unwanted(slot));
     }
@@ -146,7 +147,11 @@ fn leaving(slot: &Slot, generation: &Gen, now: Tick) -> Option<Step> {
 /// Rule 2: ends what is no longer wanted.
 fn unwanted(slot: &Slot) -> Option<Step> {
     let abandon = |generation: &Gen| {
-        if generation.has_process() { Step::Terminate(generation.number) } else { Step::Forget(generation.number, None) }
+        if generation.has_process() {
+            Step::Terminate(generation.number)
+        } else {
+            Step::Forget(generation.number, None)
+        }
     };
     match &slot.want {
         Want::Serve(artifact) => {
@@ -178,10 +183,9 @@ fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
     };
     match &candidate.state {
         State::Waiting { .. } => start_block(slot, candidate).is_none().then_some(Step::Start(candidate.number)),
-        State::Ready { .. } => Some(Step::Publish {
-            new: candidate.number,
-            old: slot.serving().map(|serving| serving.number),
-        }),
+        State::Ready { .. } => {
+            Some(Step::Publish { new: candidate.number, old: slot.serving().map(|serving| serving.number) })
+        }
         State::Fetching
         | State::Preflight
         | State::Starting { .. }
@@ -214,15 +218,15 @@ fn start_block(slot: &Slot, candidate: &Gen) -> Option<Reason> {
     }
     let local = if shares(candidate) { serving.number } else { candidate.number };
     Some(Reason::NeedsWindow {
-        detail: format!("{local} keeps its state in the slot's data directory, so old and new may not run side by side"),
+        detail: format!(
+            "{local} keeps its state in the slot's data directory, so old and new may not run side by side"
+        ),
     })
 }
 
 fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
     match &candidate.state {
-        State::Fetching => {
-            Some(Reason::Fetching { sha256: candidate.sha256.to_string(), received: 0, total: None })
-        }
+        State::Fetching => Some(Reason::Fetching { sha256: candidate.sha256.to_string(), received: 0, total: None }),
         State::Preflight => Some(Reason::Preflight { generation: candidate.number.0 }),
         State::Waiting { .. } => start_block(slot, candidate),
         State::Starting { .. } => Some(Reason::NotReady {
@@ -274,6 +278,7 @@ fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
         | Reason::NoCatalog { .. }
         | Reason::CatalogUnreachable { .. }
         | Reason::RemovalUnconfirmed { .. }
+        | Reason::RemovalHeld { .. }
         | Reason::HostStopping
         | Reason::PortsExhausted { .. }
         | Reason::LedgerUnwritable { .. } => {}

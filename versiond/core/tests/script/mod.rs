@@ -1,0 +1,157 @@
+//! A slot's life told line by line: `t=8s probe g1 ready`. Numbers are given out from 1, the artifacts
+//! `a` to `f` have hashes of that digit, and the time stays where the last line put it.
+//!
+//! ```text
+//! [t=DURATION] want a | want keep | want nothing | want stop DURATION | want force
+//!              fetched g1 | fetch-failed g1 | wrong-hash g1 | unusable g1
+//!              described g1 none|local|shared | undescribed g1
+//!              launched g1 | not-launched g1
+//!              probe g1 ready | probe g1 initializing | probe g1 unready
+//!              leases g1 [CLASS=COUNT…] | child g1 COUNT | exit g1 code=N|signal=N
+//!              tick | wake          (`wake` goes to the moment the slot asks for, and ticks)
+//! ```
+
+use std::time::Duration;
+
+use supervisor_protocol::admin::Phase;
+use supervisor_protocol::contract::{Role, StateKind};
+use supervisor_protocol::time::parse_duration;
+use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
+use versiond_core::catalog::Artifact;
+use versiond_core::generation::{Exit, Facts, Probe};
+use versiond_core::slot::{Failed, Input, Slot, Step, Want};
+use versiond_core::timings::Timings;
+
+/// A slot, its clock, and the numbers it has been given.
+pub struct Script {
+    pub slot: Slot,
+    pub now: Tick,
+    next: u64,
+}
+
+/// What one line did.
+pub struct Played {
+    pub line: String,
+    pub now: Tick,
+    pub steps: Vec<Step>,
+    /// The slot as the line left it.
+    pub slot: Slot,
+}
+
+impl Script {
+    pub fn new() -> Script {
+        Script { slot: Slot::new(Timings::default()), now: Tick::ZERO, next: 1 }
+    }
+
+    /// Plays every line and returns what each did.
+    pub fn play(&mut self, text: &str) -> Vec<Played> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        lines.map(|line| self.line(line)).collect()
+    }
+
+    /// Plays every line and returns the steps of the last.
+    pub fn last(&mut self, text: &str) -> Vec<Step> {
+        self.play(text).pop().map(|played| played.steps).unwrap_or_default()
+    }
+
+    /// Where a generation stands; `None` when it is gone.
+    pub fn phase(&self, number: u64) -> Option<Phase> {
+        self.slot.generations().find(|generation| generation.number.0 == number).map(|found| found.phase())
+    }
+
+    pub fn serving(&self) -> Option<u64> {
+        self.slot.serving().map(|serving| serving.number.0)
+    }
+
+    /// The codes of the reasons in force.
+    pub fn why(&self) -> Vec<&'static str> {
+        self.slot.reasons(self.now).iter().map(Reason::code).collect()
+    }
+
+    fn line(&mut self, line: &str) -> Played {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        if let Some(at) = words[0].strip_prefix("t=") {
+            self.now = Tick::ZERO.after(duration(at));
+            words.remove(0);
+        }
+        if words == ["wake"] {
+            let (at, _) = self.slot.wake().unwrap_or_else(|| panic!("`{line}`: nothing to wake for"));
+            self.now = self.now.max(at);
+            words = vec!["tick"];
+        }
+        let input = input(&words).unwrap_or_else(|| panic!("no such line: `{line}`"));
+        let steps = self.slot.handle(input, Generation(self.next), self.now);
+        if steps.iter().any(|step| matches!(step, Step::Fetch(..))) {
+            self.next += 1;
+        }
+        Played { line: line.to_owned(), now: self.now, steps, slot: self.slot.clone() }
+    }
+}
+
+/// The artifact whose hash is that digit, again and again.
+pub fn artifact(name: &str) -> Artifact {
+    let sha256: Sha256 = name.repeat(64).parse().unwrap();
+    Artifact { sha256, urls: vec![format!("https://releases.example/{name}")], size: None, entry: None }
+}
+
+fn duration(text: &str) -> Duration {
+    if text == "0" { Duration::ZERO } else { parse_duration(text).unwrap() }
+}
+
+fn input(words: &[&str]) -> Option<Input> {
+    let generation = |word: &str| Some(Generation(word.strip_prefix('g')?.parse().ok()?));
+    let said = |detail: &str| detail.to_owned();
+    Some(match *words {
+        ["tick"] => Input::Tick,
+        ["want", "nothing"] => Input::Want(Want::Nothing),
+        ["want", "force"] => Input::Want(Want::Force),
+        ["want", "keep"] => Input::Want(Want::Keep(Reason::Unservable { detail: "no build for here".to_owned() })),
+        ["want", "stop", at] => Input::Want(Want::Stop { deadline: Tick::ZERO.after(duration(at)) }),
+        ["want", name] => Input::Want(Want::Serve(artifact(name))),
+        ["fetched", g] => Input::Fetched(generation(g)?),
+        ["fetch-failed", g] => Input::FetchFailed(generation(g)?, Failed::Fetch(said("connection refused"))),
+        ["wrong-hash", g] => Input::FetchFailed(generation(g)?, Failed::Hash { found: "0".repeat(64) }),
+        ["unusable", g] => Input::FetchFailed(generation(g)?, Failed::Artifact(said("two entries"))),
+        ["described", g, state] => Input::Described(generation(g)?, facts(state)?),
+        ["undescribed", g] => Input::PreflightFailed(generation(g)?, said("no answer within 10 s")),
+        ["launched", g] => Input::Launched(generation(g)?),
+        ["not-launched", g] => Input::LaunchFailed(generation(g)?, said("no free port")),
+        ["probe", g, "ready"] => Input::Probed(generation(g)?, Probe::Ready),
+        ["probe", g, "initializing"] => {
+            Input::Probed(generation(g)?, Probe::Initializing { detail: said("initializing") })
+        }
+        ["probe", g, "unready"] => Input::Probed(generation(g)?, Probe::NotReady { detail: said("no answer") }),
+        ["leases", g, ref counts @ ..] => Input::Leases(generation(g)?, leases(counts)?),
+        ["child", g, count] => Input::ChildLoad(generation(g)?, count.parse().ok()?),
+        ["exit", g, how] => Input::Exited(generation(g)?, exit(how)?),
+        _ => return None,
+    })
+}
+
+fn facts(state: &str) -> Option<Facts> {
+    let state = match state {
+        "none" => StateKind::None,
+        "local" => StateKind::Local,
+        "shared" => StateKind::Shared,
+        _ => return None,
+    };
+    Some(Facts { binary_version: "1.0".to_owned(), role: Role::Server, state, undrain: false, data: None })
+}
+
+fn leases(counts: &[&str]) -> Option<ByClass<u64>> {
+    let mut leases = ByClass::default();
+    for count in counts {
+        let (name, count) = count.split_once('=')?;
+        let class = StreamClass::ALL.into_iter().find(|class| class.as_str() == name)?;
+        *leases.get_mut(class) = count.parse().ok()?;
+    }
+    Some(leases)
+}
+
+fn exit(how: &str) -> Option<Exit> {
+    match how.split_once('=')? {
+        ("code", code) => Some(Exit::Code(code.parse().ok()?)),
+        ("signal", signal) => Some(Exit::Signal(signal.parse().ok()?)),
+        _ => None,
+    }
+}

@@ -1,0 +1,149 @@
+//! Golden transcripts: whole stories of a slot, each line with the steps it caused, where every
+//! generation then stands, why nothing more is done, and when the slot wants to be asked again. A change
+//! of behaviour is a change of these files.
+
+mod script;
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use script::{Played, Script};
+use supervisor_protocol::time::millis;
+use supervisor_protocol::{Sha256, Tick};
+use versiond_core::slot::{Absent, Step};
+
+/// One test for each story in `stories/`. A story that begins with `after NAME` goes on where that one
+/// ended.
+macro_rules! stories {
+    ($($name:ident)*) => {
+        const STORIES: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[test]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )*
+    };
+}
+
+stories! {
+    first_start
+    overlap_with_three_streams
+    superseded_while_fetching_waiting_and_warming
+    flip_back_to_the_old_hash
+    wrong_hash
+    failures_before_the_first_start
+    never_ready
+    initializing_extends_to_the_limit
+    crashes_back_off_and_start_anew_after_a_minute
+    the_old_one_dies_while_the_candidate_warms
+    a_crash_beside_a_draining_predecessor
+    removal_with_streams
+    added_again_while_it_drains
+    added_again_while_local_state_drains
+    local_state_needs_a_window
+    a_drain_deadline_for_each_class
+    the_host_stops_during_a_swap
+    the_host_stops_while_a_predecessor_drains
+    force
+    one_draining_predecessor
+    an_entry_that_cannot_be_followed_leaves_what_serves
+}
+
+#[test]
+fn every_story_is_told() {
+    let mut told: Vec<String> = STORIES.iter().map(|name| format!("{name}.txt")).collect();
+    told.push("a_serves.txt".to_owned());
+    told.sort();
+    let files = std::fs::read_dir(folder()).unwrap();
+    let mut found: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    found.sort();
+    assert_eq!(found, told);
+}
+
+/// Plays a story and compares it with the one that is remembered under this name.
+fn check(name: &str) {
+    let story = read(name);
+    let mut script = Script::new();
+    let mut lines = story.as_str();
+    if let Some((first, rest)) = story.split_once('\n')
+        && let Some(before) = first.strip_prefix("after ")
+    {
+        script.play(&read(before));
+        lines = rest;
+    }
+    let text: String = script.play(lines).iter().map(render).collect();
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+fn folder() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "stories"].iter().collect()
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(folder().join(format!("{name}.txt"))).unwrap()
+}
+
+fn render(played: &Played) -> String {
+    let Played { line, now, steps, slot } = played;
+    let mut text = format!("{line}\n");
+    for step in steps {
+        writeln!(text, "    -> {}", step_line(step)).unwrap();
+    }
+    let phases: Vec<String> = slot
+        .generations()
+        .map(|generation| {
+            format!("{}({})={}", generation.number, short(&generation.sha256), generation.phase().as_str())
+        })
+        .collect();
+    writeln!(text, "    is  {}", if phases.is_empty() { "empty".to_owned() } else { phases.join(" ") }).unwrap();
+    for reason in slot.reasons(*now) {
+        writeln!(text, "    why {}: {reason}", reason.code()).unwrap();
+    }
+    if let Some((at, why)) = slot.wake() {
+        writeln!(text, "    wake {} for {why}", seconds(at)).unwrap();
+    }
+    text
+}
+
+fn step_line(step: &Step) -> String {
+    match step {
+        Step::Fetch(number, artifact) => format!("fetch {number} {}", short(&artifact.sha256)),
+        Step::Describe(number) => format!("describe {number}"),
+        Step::Start(number) => format!("start {number}"),
+        Step::Publish { new, old: Some(old) } => format!("publish {new}, then retire {old}"),
+        Step::Publish { new, old: None } => format!("publish {new}"),
+        Step::Withdraw(number, absent) => format!("withdraw {number}: {}", absent_line(*absent)),
+        Step::Absent(absent) => format!("absent: {}", absent_line(*absent)),
+        Step::Cut(number, class) => format!("cut {number} {class}"),
+        Step::DrainChild(number) => format!("drain child {number}"),
+        Step::Terminate(number) => format!("terminate {number}"),
+        Step::Kill(number) => format!("kill {number}"),
+        Step::Forget(number, None) => format!("forget {number}"),
+        Step::Forget(number, Some(end)) => {
+            let successor = end.successor.map(|successor| format!(" to {successor}")).unwrap_or_default();
+            format!("forget {number}: {:?}{successor} took {} ms, {:?}", end.cause, end.took_ms, end.outcome)
+        }
+    }
+}
+
+fn absent_line(absent: Absent) -> String {
+    match absent {
+        Absent::Hold { until: Some(until) } => format!("hold, expected at {}", seconds(until)),
+        Absent::Hold { until: None } => "hold".to_owned(),
+        Absent::NotFound => "not found".to_owned(),
+        Absent::Stopping => "stopping".to_owned(),
+        Absent::NotServing => "not serving".to_owned(),
+    }
+}
+
+fn short(sha256: &Sha256) -> String {
+    sha256.to_string()[..1].to_owned()
+}
+
+fn seconds(at: Tick) -> String {
+    let ms = millis(at.since(Tick::ZERO));
+    format!("{}.{:03}s", ms / 1_000, ms % 1_000)
+}
