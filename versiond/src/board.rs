@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use router_dataplane::Target;
-use supervisor_protocol::admin::{CatalogStatus, GenerationStatus, Isolation, Receipt, SlotStatus, SlotWhy, Status, Why, WhyReason};
+use supervisor_protocol::admin::{
+    CatalogStatus, GenerationStatus, Isolation, Receipt, SlotStatus, SlotWhy, Status, Why, WhyReason,
+};
 use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::host::{
     GenerationLoad, HealthEntry, HealthStatus, HostDrain, HostState, ReadyAll, SlotReadiness,
 };
 use supervisor_protocol::time::millis;
-use supervisor_protocol::{
-    BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick,
-};
+use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick};
 use tokio::sync::watch;
 use versiond_core::generation::{Facts, Gen, State};
 use versiond_core::host::Host;
@@ -45,7 +45,6 @@ struct Inner {
     slots: BTreeMap<SlotId, SlotView>,
     catalog: CatalogStatus,
     receipts: VecDeque<Receipt>,
-    host_reasons: Vec<Reason>,
     /// The slots that the first catalog named; `None` until one has been read.
     expected: Option<BTreeSet<SlotId>>,
 }
@@ -81,17 +80,10 @@ impl Board {
                 slots: BTreeMap::new(),
                 catalog,
                 receipts: VecDeque::new(),
-                host_reasons: Vec::new(),
                 expected: None,
             }),
             seq: watch::Sender::new(1),
         })
-    }
-
-    /// Who this daemon is.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
     }
 
     /// Changes the host under the lock and tells whoever waits, if `f` says that it changed.
@@ -132,11 +124,6 @@ impl Board {
         self.inner.lock().catalog = catalog;
     }
 
-    /// Why the whole host waits for something.
-    pub fn set_host_reasons(&self, reasons: Vec<Reason>) {
-        self.inner.lock().host_reasons = reasons;
-    }
-
     /// Keeps a receipt.
     pub fn add_receipt(&self, receipt: Receipt) {
         {
@@ -164,12 +151,6 @@ impl Board {
         self.inner.lock().host.state()
     }
 
-    /// Slots and generations that are not gone yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.inner.lock().slots.values().all(|view| view.slot.generations().next().is_none())
-    }
-
     /// Names the slots that the catalog in force wants.
     pub fn expect(&self, slots: BTreeSet<SlotId>) {
         let changed = self.inner.lock().expected.replace(slots.clone()).as_ref() != Some(&slots);
@@ -193,7 +174,13 @@ impl Board {
     #[must_use]
     pub fn inflight(&self) -> u64 {
         let inner = self.inner.lock();
-        inner.slots.values().flat_map(|view| view.lives.values()).filter_map(|life| life.target.as_ref()).map(|target| target.load().by_class.total()).sum()
+        inner
+            .slots
+            .values()
+            .flat_map(|view| view.lives.values())
+            .filter_map(|life| life.target.as_ref())
+            .map(|target| target.load().by_class.total())
+            .sum()
     }
 
     /// The body of `GET /healthz`.
@@ -316,16 +303,16 @@ impl Board {
     #[must_use]
     pub fn why(&self, only: Option<&SlotId>, now: Tick) -> Why {
         let inner = self.inner.lock();
-        let slots = inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| SlotWhy {
-            slot: id.clone(),
-            serving: view.slot.serving().map(|serving| serving.number),
-            reasons: reasons(view, now)
-                .into_iter()
-                .map(|reason| WhyReason { text: reason.to_string(), reason })
-                .collect(),
-        });
-        let mut host = inner.host_reasons.clone();
-        host.extend(inner.catalog.reason.clone());
+        let slots =
+            inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| SlotWhy {
+                slot: id.clone(),
+                serving: view.slot.serving().map(|serving| serving.number),
+                reasons: reasons(view, now)
+                    .into_iter()
+                    .map(|reason| WhyReason { text: reason.to_string(), reason })
+                    .collect(),
+            });
+        let host = inner.catalog.reason.clone().into_iter().collect();
         Why { schema: SCHEMA, host, slots: slots.collect() }
     }
 
@@ -404,6 +391,7 @@ fn slot_status(id: &SlotId, view: &SlotView, now: Tick) -> SlotStatus {
     let generations = view.slot.generations().map(|generation| {
         let life = view.lives.get(&generation.number).cloned().unwrap_or_default();
         let load = life.target.as_ref().map(|target| target.load());
+        let by_class = load.as_ref().map(|load| load.by_class).unwrap_or_default();
         let facts = generation.facts().or(life.facts.as_ref());
         GenerationStatus {
             generation: generation.number,
@@ -415,10 +403,10 @@ fn slot_status(id: &SlotId, view: &SlotView, now: Tick) -> SlotStatus {
             role: facts.map(|facts| facts.role),
             state: facts.map(|facts| facts.state),
             phase_ms: millis(now.since(generation.since)),
-            inflight: load.by_class.total().max(life.child_load.unwrap_or_default()),
-            by_class: load.by_class,
-            oldest_ms: load.oldest_ms,
-            admitted: load.admitted,
+            inflight: by_class.total().max(life.child_load.unwrap_or_default()),
+            by_class,
+            oldest_ms: load.as_ref().map(|load| load.oldest_ms).unwrap_or_default(),
+            admitted: load.as_ref().map(|load| load.admitted).unwrap_or_default(),
         }
     });
     SlotStatus {

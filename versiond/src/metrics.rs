@@ -174,8 +174,7 @@ impl Metrics {
             self.ready.get_or_create(&slot_label(&slot.slot)).set(i64::from(slot.ready));
             let (service, version) = names(&slot.slot);
             for reason in &slot.reasons {
-                let label =
-                    SlotReason { service: service.clone(), version: version.clone(), reason: reason.code() };
+                let label = SlotReason { service: service.clone(), version: version.clone(), reason: reason.code() };
                 self.waiting.get_or_create(&label).set(1);
             }
             for generation in &slot.generations {
@@ -198,7 +197,8 @@ impl Metrics {
 /// The data plane counts for itself; its figures are appended as they are.
 fn append_plane(text: &mut String, plane: &PlaneCounters) {
     let mut counter = |name: &str, help: &str, value: u64| {
-        writeln!(text, "# HELP versiond_{name} {help}.\n# TYPE versiond_{name} counter\nversiond_{name}_total {value}").ok();
+        writeln!(text, "# HELP versiond_{name} {help}.\n# TYPE versiond_{name} counter\nversiond_{name}_total {value}")
+            .ok();
     };
     counter("requests", "Requests whose head was read", plane.requests);
     counter("answered_requests", "Responses of children that were passed on", plane.answered);
@@ -210,7 +210,9 @@ fn append_plane(text: &mut String, plane: &PlaneCounters) {
     for (refusal, count) in &plane.refused {
         writeln!(text, "versiond_refused_requests_total{{reason=\"{}\"}} {count}", refusal.code()).ok();
     }
-    text.push_str("# HELP versiond_held_requests_now Requests that wait now.\n# TYPE versiond_held_requests_now gauge\n");
+    text.push_str(
+        "# HELP versiond_held_requests_now Requests that wait now.\n# TYPE versiond_held_requests_now gauge\n",
+    );
     writeln!(text, "versiond_held_requests_now {}", plane.held_now).ok();
     text.push_str("# HELP versiond_client_connections_now Open connections of clients.\n# TYPE versiond_client_connections_now gauge\n");
     writeln!(text, "versiond_client_connections_now {}", plane.connections_now).ok();
@@ -224,4 +226,3 @@ fn slot_label(slot: &SlotId) -> SlotLabel {
     let (service, version) = names(slot);
     SlotLabel { service, version }
 }
-

@@ -7,7 +7,6 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,7 +29,7 @@ use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::ledger::{Ledger, LedgerState};
 use crate::metrics::Metrics;
 use crate::process::sweep::{self, sweep};
-use crate::process::{PortAllocator, Spawner, oneshot};
+use crate::process::{PortAllocator, PortRange, Spawner, oneshot};
 use crate::store::Store;
 use crate::supervisor::{Manager, Order, ProbeTimings, Recorder, ServiceSpec, Shared};
 
@@ -100,7 +99,8 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.allow_http)?;
     let catalog = catalog::start(&config, clock)?;
 
-    let allow = PeerRanges(config.host.status_allow.iter().copied().map(Into::into).collect());
+    let allow =
+        PeerRanges(config.host.status_allow.iter().map(|net| net.to_string().parse()).collect::<Result<_, _>>()?);
     let plane = PlaneConfig {
         workers: config.host.threads,
         trusted: allow.clone(),
@@ -121,7 +121,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         board: board.clone(),
         store: Arc::new(store),
         spawner: spawner.clone(),
-        ports: PortAllocator::new(config.host.child_ports),
+        ports: PortAllocator::new(PortRange::new(config.host.child_ports.first, config.host.child_ports.last)?),
         recorder: recorder.clone(),
         clock,
         faults,
@@ -140,14 +140,8 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let manager = Manager::new(shared, services(&config), patterns(&config), plane.clone(), state.next_generation);
     let manager = tokio::spawn(manager.run(catalog, order));
 
-    let admin = Admin {
-        board: board.clone(),
-        plane: plane.clone(),
-        metrics,
-        recorder,
-        clock,
-        waiters: Semaphore::new(64),
-    };
+    let admin =
+        Admin { board: board.clone(), plane: plane.clone(), metrics, recorder, clock, waiters: Semaphore::new(64) };
     admin::serve(admin, admin_listener, metrics_listener)?;
     tracing::info!(listen = %config.host.listen, admin = %config.host.admin, id = %config.host.id, "versiond runs");
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
@@ -205,9 +199,7 @@ fn unread(config: &Config) -> CatalogStatus {
     CatalogStatus { source: config.catalog.source.to_string(), revision: None, read_ms_ago: None, reason: None }
 }
 
-fn services(
-    config: &Config,
-) -> std::collections::BTreeMap<supervisor_protocol::ServiceName, Arc<ServiceSpec>> {
+fn services(config: &Config) -> std::collections::BTreeMap<supervisor_protocol::ServiceName, Arc<ServiceSpec>> {
     let spec = |service: &crate::config::ServiceConfig| {
         Arc::new(ServiceSpec {
             args: service.args.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use router_dataplane::{Clock, Plane};
@@ -76,11 +76,7 @@ pub(crate) fn serve(
     Ok(())
 }
 
-async fn run(
-    admin: Arc<Admin>,
-    listener: std::os::unix::net::UnixListener,
-    metrics: Option<std::net::TcpListener>,
-) {
+async fn run(admin: Arc<Admin>, listener: std::os::unix::net::UnixListener, metrics: Option<std::net::TcpListener>) {
     if let Some(listener) = metrics {
         let metrics = axum::Router::new().route("/metrics", get(render)).with_state(admin.clone());
         tokio::spawn(async move {
@@ -181,7 +177,7 @@ async fn render(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
-async fn unknown(uri: axum::http::Uri) -> Response {
+async fn unknown(uri: Uri) -> Response {
     refuse(StatusCode::NOT_FOUND, "unknown_path", format!("there is nothing at {}", uri.path()))
 }
 
@@ -202,6 +198,9 @@ fn parse_slot(text: &str) -> Result<SlotId, String> {
 }
 
 /// The cordon that a ledger remembers, as the host's machine takes it.
-pub(crate) fn remembered(mode: Option<supervisor_protocol::contract::DrainMode>, now: supervisor_protocol::Tick) -> Option<Cordon> {
+pub(crate) fn remembered(
+    mode: Option<supervisor_protocol::contract::DrainMode>,
+    now: supervisor_protocol::Tick,
+) -> Option<Cordon> {
     mode.map(|mode| Cordon { mode, since: now })
 }

@@ -9,6 +9,7 @@ use http::{Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use router_dataplane::{BoxFuture, Clock, LocalEndpoints, LocalRequest, PeerRanges};
 use serde::{Deserialize, Serialize};
+use supervisor_protocol::time::parse_duration;
 use tokio::sync::Semaphore;
 
 use crate::board::Board;
@@ -102,7 +103,7 @@ pub(crate) async fn long_poll(board: &Board, waiters: &Semaphore, wait: &Wait) -
     let Some(since) = &wait.since else { return Ok(()) };
     let since: u64 = since.parse().map_err(|_| format!("since={since:?}: a sequence number is expected"))?;
     let pause = match &wait.wait {
-        Some(text) => crate::config::parse_duration(text).map_err(|error| format!("wait={text:?}: {error}"))?,
+        Some(text) => parse_duration(text).map_err(|error| format!("wait={text:?}: {error}"))?,
         None => return Ok(()),
     };
     let Ok(_permit) = waiters.try_acquire() else { return Ok(()) };

@@ -70,7 +70,11 @@ impl SlotHandle {
 
 impl Actor {
     /// Starts the actor of a slot. It ends once nothing is wanted of the slot and nothing is left.
-    pub(crate) fn spawn(effects: Effects, route: Arc<SlotRoute>, numbers: Arc<AtomicU64>) -> (SlotHandle, tokio::task::JoinHandle<()>) {
+    pub(crate) fn spawn(
+        effects: Effects,
+        route: Arc<SlotRoute>,
+        numbers: Arc<AtomicU64>,
+    ) -> (SlotHandle, tokio::task::JoinHandle<()>) {
         let (tell, events) = mpsc::channel(256);
         let slot = Slot::new(effects.shared.timings.clone());
         let handle = SlotHandle { tell: tell.clone() };
@@ -146,8 +150,12 @@ impl Actor {
 
     /// Brings the counts of everything that drains up to date.
     async fn count_leases(&mut self) {
-        let leaving: Vec<Generation> =
-            self.slot.generations().filter(|generation| generation.is_leaving()).map(|generation| generation.number).collect();
+        let leaving: Vec<Generation> = self
+            .slot
+            .generations()
+            .filter(|generation| generation.is_leaving())
+            .map(|generation| generation.number)
+            .collect();
         for generation in leaving {
             if let Some(leases) = self.leases(generation) {
                 self.drive(Input::Leases(generation, leases)).await;
@@ -271,7 +279,7 @@ impl Actor {
                     running,
                     life.link.clone(),
                     life.nonce.clone(),
-                    teller(self.tell.clone()),
+                    self.tell.clone(),
                 );
                 let cancel = held.cancel.clone();
                 tokio::spawn(async move { cancel.run_until_cancelled(watch).await });
@@ -337,7 +345,7 @@ impl Actor {
         if let Some(held) = self.held.get(&generation)
             && let Some(life) = &held.life
         {
-            let drain = self.effects.clone().drain_child(generation, life.link.clone(), teller(self.tell.clone()));
+            let drain = self.effects.clone().drain_child(generation, life.link.clone(), self.tell.clone());
             let cancel = held.cancel.clone();
             tokio::spawn(async move { cancel.run_until_cancelled(drain).await });
         }
@@ -378,7 +386,14 @@ impl Actor {
         }
     }
 
-    fn receipt(&self, generation: Generation, sha256: Sha256, end: DrainEnd, at_retire: Option<&Load>, load: &Load) -> Receipt {
+    fn receipt(
+        &self,
+        generation: Generation,
+        sha256: Sha256,
+        end: DrainEnd,
+        at_retire: Option<&Load>,
+        load: &Load,
+    ) -> Receipt {
         let at_start = at_retire.map(|load| load.by_class).unwrap_or_default();
         let (mut cut, mut finished) = (ByClass::default(), at_start);
         for class in StreamClass::ALL {
@@ -444,12 +459,6 @@ async fn last_trace(effects: Effects, generation: Generation, life: Life) {
         tracing::warn!(slot = %effects.id, %generation, error = chain(&error), "not struck off the ledger");
     }
     drop(life.port);
-}
-
-fn teller(tell: mpsc::Sender<Event>) -> impl AsyncFn(Event) {
-    async move |event| {
-        tell.send(event).await.ok();
-    }
 }
 
 fn exit_of(exit: ExitInfo) -> Exit {

@@ -81,9 +81,8 @@ impl ChildLink {
     ) -> Result<(String, StatusCode, Bytes), ChildError> {
         let place = format!("{method} {path} on the admin socket");
         let exchange = async {
-            let stream = connect(&self.admin)
-                .await
-                .map_err(|source| ChildError::Connect { place: place.clone(), source })?;
+            let stream =
+                connect(&self.admin).await.map_err(|source| ChildError::Connect { place: place.clone(), source })?;
             exchange(stream, method.clone(), path, &place).await
         };
         let (status, body) = timed(exchange, &place, within).await?;
@@ -92,7 +91,7 @@ impl ChildLink {
 }
 
 /// The text of an error with everything that caused it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
@@ -132,7 +131,8 @@ async fn exchange(
     let conversation = async {
         let response = sender.send_request(request).await.map_err(|source| broke(place, source))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_MAX).collect().await.map_err(|source| broke(place, source))?;
+        let body =
+            Limited::new(response.into_body(), BODY_MAX).collect().await.map_err(|source| broke(place, source))?;
         Ok((status, body.to_bytes()))
     };
     tokio::pin!(connection);

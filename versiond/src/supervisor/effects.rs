@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use supervisor_protocol::contract::{Describe, Ready};
 use supervisor_protocol::{CONTRACT, Generation, Nonce, Sha256, SlotId, env};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use versiond_core::catalog::Artifact;
 use versiond_core::generation::{Facts, Probe};
@@ -169,13 +170,15 @@ impl Effects {
         running: Arc<Running>,
         link: ChildLink,
         nonce: Nonce,
-        tell: impl AsyncFn(Event),
+        tell: mpsc::Sender<Event>,
     ) {
         let mut serving = false;
         loop {
             let probe = self.probe(&running, &link, &nonce).await;
             serving = serving || probe == Probe::Ready;
-            tell(Event::Input(Input::Probed(generation, probe))).await;
+            if tell.send(Event::Input(Input::Probed(generation, probe))).await.is_err() {
+                return;
+            }
             let pause = if serving { self.shared.probes.live } else { self.shared.probes.ready };
             tokio::time::sleep(pause).await;
         }
@@ -219,7 +222,7 @@ impl Effects {
     }
 
     /// Tells the child to drain, then counts what it still has, until it has nothing.
-    pub(crate) async fn drain_child(self, generation: Generation, link: ChildLink, tell: impl AsyncFn(Event)) {
+    pub(crate) async fn drain_child(self, generation: Generation, link: ChildLink, tell: mpsc::Sender<Event>) {
         let within = self.shared.probes.timeout;
         let pause = self.shared.probes.drain;
         while let Err(error) = link.drain(within).await {
@@ -229,8 +232,8 @@ impl Effects {
         loop {
             match link.drain_status(within).await {
                 Ok(status) => {
-                    tell(Event::Input(Input::ChildLoad(generation, status.inflight))).await;
-                    if status.inflight == 0 {
+                    let told = tell.send(Event::Input(Input::ChildLoad(generation, status.inflight))).await;
+                    if status.inflight == 0 || told.is_err() {
                         return;
                     }
                 }

@@ -16,9 +16,9 @@ use router_dataplane::Clock;
 use tokio_util::task::TaskTracker;
 use versiond_core::timings::Timings;
 
+pub use self::child::chain;
 pub use self::effects::ProbeTimings;
 pub use self::manager::{Manager, Order};
-pub(crate) use self::child::chain;
 pub(crate) use self::recorder::Recorder;
 use crate::board::Board;
 use crate::faults::Faults;
