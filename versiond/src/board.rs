@@ -26,7 +26,7 @@ use versiond_core::slot::{Slot, Want};
 const RECEIPTS: usize = 200;
 
 /// Shared by reference; every method takes a short lock.
-pub struct Board {
+pub(crate) struct Board {
     identity: Identity,
     inner: Mutex<Inner>,
     seq: watch::Sender<u64>,
@@ -34,10 +34,10 @@ pub struct Board {
 
 /// Who this daemon is.
 #[derive(Debug, Clone)]
-pub struct Identity {
-    pub id: HostId,
-    pub boot: BootNonce,
-    pub started: Tick,
+pub(crate) struct Identity {
+    pub(crate) id: HostId,
+    pub(crate) boot: BootNonce,
+    pub(crate) started: Tick,
 }
 
 struct Inner {
@@ -51,28 +51,27 @@ struct Inner {
 
 /// A slot as its actor last left it.
 #[derive(Clone)]
-pub struct SlotView {
-    pub slot: Slot,
-    pub lives: BTreeMap<Generation, LifeView>,
+pub(crate) struct SlotView {
+    pub(crate) slot: Slot,
+    pub(crate) lives: BTreeMap<Generation, LifeView>,
     /// Of the artifact that is being fetched.
-    pub progress: Option<(u64, Option<u64>)>,
+    pub(crate) progress: Option<(u64, Option<u64>)>,
 }
 
 /// What is known of a generation beyond its state.
 #[derive(Clone, Default)]
-pub struct LifeView {
-    pub pid: Option<u32>,
-    pub port: Option<u16>,
-    pub facts: Option<Facts>,
-    pub target: Option<Arc<Target>>,
+pub(crate) struct LifeView {
+    pub(crate) pid: Option<u32>,
+    pub(crate) port: Option<u16>,
+    pub(crate) facts: Option<Facts>,
+    pub(crate) target: Option<Arc<Target>>,
     /// What the child counted when it was last asked during its drain.
-    pub child_load: Option<u64>,
+    pub(crate) child_load: Option<u64>,
 }
 
 impl Board {
     /// A board without slots.
-    #[must_use]
-    pub fn new(identity: Identity, host: Host, catalog: CatalogStatus) -> Arc<Board> {
+    pub(crate) fn new(identity: Identity, host: Host, catalog: CatalogStatus) -> Arc<Board> {
         Arc::new(Board {
             identity,
             inner: Mutex::new(Inner {
@@ -87,7 +86,7 @@ impl Board {
     }
 
     /// Changes the host under the lock and tells whoever waits, if `f` says that it changed.
-    pub fn host<T>(&self, f: impl FnOnce(&mut Host) -> (T, bool)) -> T {
+    pub(crate) fn host<T>(&self, f: impl FnOnce(&mut Host) -> (T, bool)) -> T {
         let (value, changed) = f(&mut self.inner.lock().host);
         if changed {
             self.bump();
@@ -96,7 +95,7 @@ impl Board {
     }
 
     /// Replaces what is known of a slot, or strikes it off.
-    pub fn set_slot(&self, id: &SlotId, view: Option<SlotView>) {
+    pub(crate) fn set_slot(&self, id: &SlotId, view: Option<SlotView>) {
         let changed = {
             let mut inner = self.inner.lock();
             let before = inner.slots.get(id).map(|old| told(id, old));
@@ -113,19 +112,19 @@ impl Board {
     }
 
     /// Notes the progress of a fetch.
-    pub fn set_progress(&self, id: &SlotId, progress: Option<(u64, Option<u64>)>) {
+    pub(crate) fn set_progress(&self, id: &SlotId, progress: Option<(u64, Option<u64>)>) {
         if let Some(view) = self.inner.lock().slots.get_mut(id) {
             view.progress = progress;
         }
     }
 
     /// Replaces what is known of the catalog.
-    pub fn set_catalog(&self, catalog: CatalogStatus) {
+    pub(crate) fn set_catalog(&self, catalog: CatalogStatus) {
         self.inner.lock().catalog = catalog;
     }
 
     /// Keeps a receipt.
-    pub fn add_receipt(&self, receipt: Receipt) {
+    pub(crate) fn add_receipt(&self, receipt: Receipt) {
         {
             let mut inner = self.inner.lock();
             inner.receipts.push_front(receipt);
@@ -135,24 +134,22 @@ impl Board {
     }
 
     /// Grows by every change that a router or an operator may wait for.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.seq.subscribe()
     }
 
     /// Tells whoever waits that something changed.
-    pub fn bump(&self) {
+    pub(crate) fn bump(&self) {
         self.seq.send_modify(|seq| *seq += 1);
     }
 
     /// Where the host stands.
-    #[must_use]
-    pub fn host_state(&self) -> HostState {
+    pub(crate) fn host_state(&self) -> HostState {
         self.inner.lock().host.state()
     }
 
     /// Names the slots that the catalog in force wants.
-    pub fn expect(&self, slots: BTreeSet<SlotId>) {
+    pub(crate) fn expect(&self, slots: BTreeSet<SlotId>) {
         let changed = self.inner.lock().expected.replace(slots.clone()).as_ref() != Some(&slots);
         if changed {
             self.bump();
@@ -160,8 +157,7 @@ impl Board {
     }
 
     /// Whether a catalog has been read, and every slot that it wants has had its verdict.
-    #[must_use]
-    pub fn all_decided(&self) -> bool {
+    pub(crate) fn all_decided(&self) -> bool {
         let inner = self.inner.lock();
         let decided = |id: &SlotId| {
             let view = inner.slots.get(id);
@@ -171,8 +167,7 @@ impl Board {
     }
 
     /// Requests in flight over all generations.
-    #[must_use]
-    pub fn inflight(&self) -> u64 {
+    pub(crate) fn inflight(&self) -> u64 {
         let inner = self.inner.lock();
         inner
             .slots
@@ -184,8 +179,7 @@ impl Board {
     }
 
     /// The body of `GET /healthz`.
-    #[must_use]
-    pub fn healthz(&self) -> Vec<HealthEntry> {
+    pub(crate) fn healthz(&self) -> Vec<HealthEntry> {
         let inner = self.inner.lock();
         let entries = inner.slots.iter().flat_map(|(id, view)| {
             view.slot.generations().map(|generation| {
@@ -205,8 +199,7 @@ impl Board {
     }
 
     /// What `GET /readyz` answers: for the whole host, or for exactly one version of it.
-    #[must_use]
-    pub fn is_ready(&self, service: Option<&str>, version: Option<&str>) -> bool {
+    pub(crate) fn is_ready(&self, service: Option<&str>, version: Option<&str>) -> bool {
         let inner = self.inner.lock();
         let live = inner
             .slots
@@ -219,8 +212,7 @@ impl Board {
     }
 
     /// The body of `GET /readyz?all=1`.
-    #[must_use]
-    pub fn ready_all(&self) -> ReadyAll {
+    pub(crate) fn ready_all(&self) -> ReadyAll {
         let inner = self.inner.lock();
         let slots: Vec<SlotReadiness> = inner.slots.iter().map(|(id, view)| readiness(id, view)).collect();
         ReadyAll {
@@ -235,8 +227,7 @@ impl Board {
     }
 
     /// The body of `GET /drain/status`.
-    #[must_use]
-    pub fn drain(&self, now: Tick) -> HostDrain {
+    pub(crate) fn drain(&self, now: Tick) -> HostDrain {
         let inner = self.inner.lock();
         let host = &inner.host;
         let since = host.leaving_since().or_else(|| host.cordon().map(|cordon| cordon.since));
@@ -280,8 +271,7 @@ impl Board {
     }
 
     /// The body of `GET /v1/status`.
-    #[must_use]
-    pub fn status(&self, now: Tick) -> Status {
+    pub(crate) fn status(&self, now: Tick) -> Status {
         let inner = self.inner.lock();
         let live = inner.slots.values().filter(|view| live(&view.slot)).count();
         Status {
@@ -300,8 +290,7 @@ impl Board {
     }
 
     /// The body of `GET /v1/why`, of one slot or of all.
-    #[must_use]
-    pub fn why(&self, only: Option<&SlotId>, now: Tick) -> Why {
+    pub(crate) fn why(&self, only: Option<&SlotId>, now: Tick) -> Why {
         let inner = self.inner.lock();
         let slots =
             inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| SlotWhy {
@@ -317,8 +306,7 @@ impl Board {
     }
 
     /// Every slot with its generations, for the metrics.
-    #[must_use]
-    pub fn slots(&self) -> Vec<(SlotId, SlotView)> {
+    pub(crate) fn slots(&self) -> Vec<(SlotId, SlotView)> {
         self.inner.lock().slots.iter().map(|(id, view)| (id.clone(), view.clone())).collect()
     }
 }

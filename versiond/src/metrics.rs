@@ -60,7 +60,7 @@ struct StateLabel {
 }
 
 /// All metrics of the daemon.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     transitions: Family<SlotPhase, Counter>,
     failures: Family<SlotReason, Counter>,
@@ -83,7 +83,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers every metric.
     #[must_use]
-    pub fn new() -> Metrics {
+    pub(crate) fn new() -> Metrics {
         let mut registry = Registry::with_prefix("versiond");
         let seconds = || Histogram::new(exponential_buckets(0.05, 2.0, 16));
         let metrics = Metrics {
@@ -140,7 +140,7 @@ impl Metrics {
 
     /// Everything, in the OpenMetrics text format.
     #[must_use]
-    pub fn render(&self, board: &Board, plane: &PlaneCounters, now: supervisor_protocol::Tick) -> String {
+    pub(crate) fn render(&self, board: &Board, plane: &PlaneCounters, now: supervisor_protocol::Tick) -> String {
         self.read_board(board, now);
         let mut text = String::new();
         // Writing to a string does not fail.

@@ -20,7 +20,7 @@ const WAITERS: usize = 64;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The status endpoints of the data listener.
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     board: Arc<Board>,
     clock: Clock,
     allow: PeerRanges,
@@ -30,7 +30,7 @@ pub struct Endpoints {
 impl Endpoints {
     /// Answers `allow`; everybody else meets a 404.
     #[must_use]
-    pub fn new(board: Arc<Board>, clock: Clock, allow: PeerRanges) -> Endpoints {
+    pub(crate) fn new(board: Arc<Board>, clock: Clock, allow: PeerRanges) -> Endpoints {
         Endpoints { board, clock, allow, waiters: Arc::new(Semaphore::new(WAITERS)) }
     }
 }

@@ -17,31 +17,31 @@ use crate::supervisor::Order;
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// The signals that move the host. They are caught from the moment this is made.
-pub struct Signals {
+pub(crate) struct Signals {
     term: Signal,
     int: Signal,
 }
 
 impl Signals {
     /// Catches SIGTERM and SIGINT from now on.
-    pub fn catch() -> std::io::Result<Signals> {
+    pub(crate) fn catch() -> std::io::Result<Signals> {
         Ok(Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
 }
 
 /// What the task works with.
-pub struct Lifecycle {
-    pub board: Arc<Board>,
-    pub plane: Arc<Plane>,
-    pub spawner: Spawner,
-    pub clock: Clock,
-    pub orders: watch::Sender<Order>,
+pub(crate) struct Lifecycle {
+    pub(crate) board: Arc<Board>,
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) spawner: Spawner,
+    pub(crate) clock: Clock,
+    pub(crate) orders: watch::Sender<Order>,
 }
 
 impl Lifecycle {
     /// Runs until every slot is empty after a stop. SIGTERM stops, once; SIGINT stops, and forces when
     /// the host is already on its way out.
-    pub async fn run(self, mut signals: Signals, slots_gone: impl Future<Output = ()>) {
+    pub(crate) async fn run(self, mut signals: Signals, slots_gone: impl Future<Output = ()>) {
         tokio::pin!(slots_gone);
         let mut changes = self.board.changes();
         self.entered(HostState::Starting);

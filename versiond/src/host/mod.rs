@@ -6,6 +6,6 @@
 mod endpoints;
 mod lifecycle;
 
-pub use self::endpoints::Endpoints;
+pub(crate) use self::endpoints::Endpoints;
 pub(crate) use self::endpoints::{Wait, long_poll};
-pub use self::lifecycle::{Lifecycle, Signals};
+pub(crate) use self::lifecycle::{Lifecycle, Signals};

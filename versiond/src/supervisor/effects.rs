@@ -248,15 +248,15 @@ impl Effects {
 
 /// How often and for how long children are asked.
 #[derive(Debug, Clone, Copy)]
-pub struct ProbeTimings {
+pub(crate) struct ProbeTimings {
     /// Between rounds until a candidate is ready.
-    pub ready: Duration,
+    pub(crate) ready: Duration,
     /// Between rounds afterwards.
-    pub live: Duration,
+    pub(crate) live: Duration,
     /// Between counts of a draining child.
-    pub drain: Duration,
+    pub(crate) drain: Duration,
     /// For each call.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 fn facts(described: Describe) -> Facts {

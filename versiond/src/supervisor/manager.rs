@@ -19,7 +19,7 @@ use crate::supervisor::{ServiceSpec, Shared};
 
 /// What the host wants of all slots together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Follow the catalog.
     Follow,
     /// Empty every slot by this tick.
@@ -29,7 +29,7 @@ pub enum Order {
 }
 
 /// Runs until every slot is gone after `Order::Stop` or `Order::Force`.
-pub struct Manager {
+pub(crate) struct Manager {
     shared: Arc<Shared>,
     services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
     patterns: Vec<(RoutePattern, ServiceName)>,
@@ -59,7 +59,7 @@ impl Manager {
     }
 
     /// Follows the catalog and the host's orders.
-    pub async fn run(mut self, mut catalog: watch::Receiver<CatalogView>, mut orders: watch::Receiver<Order>) {
+    pub(crate) async fn run(mut self, mut catalog: watch::Receiver<CatalogView>, mut orders: watch::Receiver<Order>) {
         let (gone, mut ended) = mpsc::channel::<SlotId>(64);
         loop {
             let order = *orders.borrow_and_update();

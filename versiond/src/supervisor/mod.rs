@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 use versiond_core::timings::Timings;
 
 pub use self::child::chain;
-pub use self::effects::ProbeTimings;
-pub use self::manager::{Manager, Order};
+pub(crate) use self::effects::ProbeTimings;
+pub(crate) use self::manager::{Manager, Order};
 pub(crate) use self::recorder::Recorder;
 use crate::board::Board;
 use crate::faults::Faults;
@@ -45,10 +45,10 @@ pub(crate) struct Shared {
 
 /// What the configuration says of a service.
 #[derive(Debug, Clone)]
-pub struct ServiceSpec {
+pub(crate) struct ServiceSpec {
     /// Templates: `{port}`, `{data_dir}` and `{version}` are filled in.
-    pub args: Vec<String>,
-    pub env: Vec<(String, String)>,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
     /// The archive's member to run, when the catalog does not say.
-    pub entry: Option<String>,
+    pub(crate) entry: Option<String>,
 }

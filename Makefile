@@ -1,0 +1,38 @@
+# Everything a newcomer or a pipeline runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+CARGO ?= cargo
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+.PHONY: help demo test lint bench fuzz faults release need
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+need: # what a build needs, said in one line when it is missing
+	@command -v $(CARGO) >/dev/null || { echo "versiond needs Rust 1.95 or newer: install rustup, then run this again"; exit 1; }
+	command -v cc >/dev/null || { echo "versiond needs a C compiler to link: apt-get install gcc libc6-dev"; exit 1; }
+
+release: need ## build the release binaries into target/release
+	$(CARGO) build --release --workspace --bins
+
+faults: need ## build a versiond that can break its own guards into target/faults/release
+	$(CARGO) build --release -p versiond --features faults --target-dir $(TARGET)/faults
+
+demo: release ## roll a real child 20 times under live load, and count from the clients' side
+	$(TARGET)/release/versiond-demo
+
+test: need ## run every check; ends with a table of what ran and what was skipped
+	./tests/run
+
+lint: need ## formatting and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p versiond --features faults --all-targets -- -D warnings
+
+bench: release ## measure; prints a table and writes target/bench.json
+	$(TARGET)/release/versiond-bench
+
+fuzz: need ## fuzz the parsers for FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
+	./tests/fuzz
