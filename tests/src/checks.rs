@@ -132,6 +132,7 @@ struct Done {
 /// Follows one stream of numbered answers (events, or echoed messages) to its end.
 #[derive(Debug)]
 pub struct StreamCheck {
+    first: u64,
     asked: u64,
     seen: u64,
     origin: Option<Origin>,
@@ -139,10 +140,10 @@ pub struct StreamCheck {
 }
 
 impl StreamCheck {
-    /// A stream that was asked for this many events.
+    /// A stream that was asked for this many answers, numbered from `first` on.
     #[must_use]
-    pub const fn new(asked: u64) -> Self {
-        Self { asked, seen: 0, origin: None, done: false }
+    pub const fn new(first: u64, asked: u64) -> Self {
+        Self { first, asked, seen: 0, origin: None, done: false }
     }
 
     /// Events seen so far.
@@ -187,10 +188,11 @@ impl StreamCheck {
     pub fn numbered(&mut self, text: &str) -> Result<(), Fault> {
         let Numbered { n, origin } = decode(text)?;
         self.same_origin(origin)?;
-        if n != self.seen + 1 {
-            return Err(Fault::Gap { expected: self.seen + 1, got: n });
+        let expected = self.first + self.seen;
+        if n != expected {
+            return Err(Fault::Gap { expected, got: n });
         }
-        self.seen = n;
+        self.seen += 1;
         Ok(())
     }
 
@@ -236,7 +238,7 @@ mod tests {
     }
 
     fn feed(asked: u64, events: &[Event]) -> Result<(), Fault> {
-        let mut check = StreamCheck::new(asked);
+        let mut check = StreamCheck::new(1, asked);
         events.iter().try_for_each(|event| check.event(event))?;
         check.end("end of input")
     }

@@ -86,7 +86,7 @@ async fn follow(world: &World, ticket: &Ticket, order: &Order, open: &mut OpenSt
     let response = connection.send(request(method, &path, whole(body))?, ANSWER_WITHIN).await?;
     let mut body = response.into_body();
     let mut reader = EventReader::default();
-    let mut check = StreamCheck::new(asked);
+    let mut check = StreamCheck::new(0, asked);
     let patience = PATIENCE + Duration::from_millis(order.ms / asked);
     loop {
         let frame = match timeout(patience, body.frame()).await {

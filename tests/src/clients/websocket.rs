@@ -44,7 +44,7 @@ pub async fn run(world: Arc<World>, slot: Slot, lengths: Lengths, seed: u64) {
 async fn talk(world: &World, ticket: &Ticket, length: Duration) -> Result<(), Fault> {
     let mut socket = open(world, ticket.slot).await?;
     let messages = u64::try_from(length.as_millis() / MESSAGE_EVERY.as_millis()).unwrap_or(1).max(1);
-    let mut check = StreamCheck::new(messages);
+    let mut check = StreamCheck::new(1, messages);
     let mut every = tokio::time::interval(MESSAGE_EVERY);
     for number in 1..=messages {
         every.tick().await;

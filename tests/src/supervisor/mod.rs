@@ -54,6 +54,10 @@ impl Supervisor {
         if let Some(fault) = self.fault {
             command.args(["--fault", fault.as_str()]);
         }
+        // What the caller's environment says would override the file.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VERSIOND_")) {
+            command.env_remove(name);
+        }
         // A group of its own: Ctrl-C is for the demo, which then stops it in order.
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&self.folder);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.binary))?;
