@@ -103,7 +103,7 @@ pub(crate) fn dependencies(manifest: &Manifest, workspace: &BTreeSet<&str>) -> V
 
 /// What a pure core may not do.
 pub(crate) fn purity(source: &Source) -> Vec<String> {
-    const FORBIDDEN: [&str; 8] = [
+    const FORBIDDEN: [&str; 10] = [
         "std::fs",
         "TcpStream",
         "TcpListener",
