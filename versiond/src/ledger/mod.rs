@@ -103,9 +103,14 @@ impl Ledger {
         let state: LedgerState = serde_json::from_slice(&record.content).map_err(LedgerError::Content)?;
         let (current, number) = (record.which, record.number);
         for (path, found) in paths.iter().zip(&found) {
-            if matches!(found, Found::Missing) {
+            match found {
+                Found::Valid(_) => {}
                 // Number 0: older than any other.
-                create(path, 0, &LedgerState::default())?;
+                Found::Missing => create(path, 0, &LedgerState::default())?,
+                // Its room on the disk may have gone too; without any to spare it still can be written over.
+                Found::Invalid => create(path, 0, &LedgerState::default()).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "a damaged slot of the ledger was not made anew");
+                }),
             }
         }
         let [first, second] = paths;

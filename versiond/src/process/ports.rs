@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+use nix::sys::socket::sockopt::ReuseAddr;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +112,11 @@ impl PortAllocator {
     pub fn allocate(&self) -> Result<PortLease, PortsExhausted> {
         let PortRange { first, last } = self.range;
         let mut lent = self.lent.lock();
-        let in_turn = (lent.next..=last).chain(first..lent.next);
-        let free = in_turn.into_iter().find(|port| !lent.ports.contains(port) && can_bind(*port));
+        let find = |old_connections| {
+            let mut in_turn = (lent.next..=last).chain(first..lent.next);
+            in_turn.find(|port| !lent.ports.contains(port) && can_bind(*port, old_connections))
+        };
+        let free = find(OldConnections::Avoid).or_else(|| find(OldConnections::Accept));
         let port = free.ok_or(PortsExhausted { range: self.range })?;
         lent.ports.insert(port);
         lent.next = if port == last { first } else { port + 1 };
@@ -140,13 +144,30 @@ impl Drop for PortLease {
     }
 }
 
+/// What to do about a port whose last connections still linger in `TIME_WAIT`.
+#[derive(Debug, Clone, Copy)]
+enum OldConnections {
+    /// Not every child sets `SO_REUSEADDR`, and one that does not could not bind it.
+    Avoid,
+    /// Better than no port in a narrow range.
+    Accept,
+}
+
 /// Whether a child could bind the port, on one address or on all. It is bound without listening, so
-/// that nobody can connect meanwhile, and without `SO_REUSEADDR`, which not every child sets.
-fn can_bind(port: u16) -> bool {
+/// that nobody can connect meanwhile.
+fn can_bind(port: u16, old_connections: OldConnections) -> bool {
     let Ok(probe) = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) else {
         return false;
     };
-    let any = std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+    match old_connections {
+        OldConnections::Avoid => {}
+        OldConnections::Accept => {
+            if setsockopt(&probe, ReuseAddr, &true).is_err() {
+                return false;
+            }
+        }
+    }
+    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
     bind(probe.as_raw_fd(), &SockaddrIn::from(any)).is_ok()
 }
 
@@ -157,7 +178,7 @@ mod tests {
     /// A range of `count` ports that were all free a moment ago, outside the ephemeral range.
     fn free_range(count: u16) -> PortRange {
         let start = 10_000 + u16::try_from(std::process::id() % 2_000).unwrap() * 5;
-        let fits = |first: &u16| (*first..*first + count).all(can_bind);
+        let fits = |first: &u16| (*first..*first + count).all(|port| can_bind(port, OldConnections::Avoid));
         let first = (start..32_000).step_by(usize::from(count)).find(fits).unwrap();
         PortRange::new(first, first + count - 1).unwrap()
     }

@@ -27,10 +27,11 @@ pub fn owner_of_port(port: u16, process: &ProcessId) -> Ownership {
     if listening.is_empty() {
         return Ownership::NotListening;
     }
-    let held = match sockets_of_tree(process) {
-        Ok(held) => held,
-        Err(_) => return Ownership::Unverified,
-    };
+    // Nearly always the leader itself listens; a look at every process of the machine is the exception.
+    if sockets_of(process.pid).is_ok_and(|held| listening.is_subset(&held)) {
+        return Ownership::Owned;
+    }
+    let Ok(held) = sockets_of_tree(process) else { return Ownership::Unverified };
     match (listening.is_subset(&held.inodes), held.complete) {
         (true, _) => Ownership::Owned,
         (false, true) => Ownership::Foreign,
