@@ -6,14 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use camino::{Utf8Path, Utf8PathBuf};
+use anyhow::Context;
+use camino::Utf8Path;
 use parking_lot::Mutex;
 use supervisor_protocol::admin::WhyReason;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts::Artifacts;
 use crate::catalog::Catalog;
 use crate::clients;
 use crate::killer::{self, Kill};
@@ -21,14 +19,12 @@ use crate::options::Options;
 use crate::processes;
 use crate::report::{Facts, Report, Trial};
 use crate::scenario::{self, Change, Plan, Revision, Slot};
+use crate::stand::Stand;
 use crate::supervisor::Supervisor;
-use crate::supervisor::config::{Config, pick_ports};
 use crate::view::{self, Output};
 use crate::watcher::{self, Observed};
 use crate::world::World;
 
-/// A first start takes a download and a start of every slot.
-const SERVING_WITHIN: Duration = Duration::from_secs(60);
 /// From a new revision until clients see it: a poll, a download, a start, all slots at once on few cores.
 const SEEN_WITHIN: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -45,27 +41,19 @@ pub async fn run(
     output: Output,
 ) -> anyhow::Result<Report> {
     let plan = scenario::plan(&options.plan());
-    let (versiond, children) = programs;
-    let artifacts = Artifacts::pack(children)?;
-    let (listen, child_ports) = pick_ports()?;
-    let world = Arc::new(World::new(listen, &plan.first));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let catalog = Catalog::serve(listener, artifacts, &plan.first, Arc::clone(&world))?;
-    let longest_stream_s = options.load().lengths.max_ms.div_ceil(1_000);
-    let config = Config { listen, child_ports, source: catalog.source(), longest_stream_s };
-    let supervisor = Supervisor::new(versiond, folder, &config, options.sabotage)?;
-    let interrupted = watch_signals(&world);
+    let longest = options.load().lengths.max_ms.div_ceil(1_000);
+    let stand = Stand::raise(folder, programs, &plan.first, options.sabotage, longest).await?;
+    let interrupted = watch_signals(&stand.world);
     let stage = Stage {
-        longest: Duration::from_secs(longest_stream_s),
-        world: Arc::clone(&world),
-        catalog,
-        supervisor: Arc::clone(&supervisor),
+        longest: Duration::from_secs(longest),
+        world: Arc::clone(&stand.world),
+        catalog: Arc::clone(&stand.catalog),
+        supervisor: Arc::clone(&stand.supervisor),
         observed: Arc::default(),
         missed: Mutex::default(),
         trials: Mutex::default(),
     };
-    supervisor.start()?;
-    let played = stage.play(options, &plan, output).await;
+    let played = stage.play(options, &plan, &stand, output).await;
     stage.clear_away(options).await;
     let kills = played?;
     let facts = Facts {
@@ -73,14 +61,14 @@ pub async fn run(
         sabotage: options.sabotage,
         swaps_planned: plan.swaps() as u64,
         alive_floor: options.alive_floor(),
-        seconds: world.now().0 as f64 / 1_000.0,
+        seconds: stand.world.now().0 as f64 / 1_000.0,
         trials: stage.trials.into_inner(),
         kills,
         interrupted: interrupted.is_cancelled(),
         missed: stage.missed.into_inner(),
         receipts: stage.observed.receipts(),
     };
-    let report = Report::new(&world.book.lock(), facts);
+    let report = Report::new(&stand.world.book.lock(), facts);
     Ok(report)
 }
 
@@ -96,16 +84,16 @@ struct Stage {
 
 impl Stage {
     /// From the first answer to the end of the last stream.
-    async fn play(&self, options: &Options, plan: &Plan, output: Output) -> anyhow::Result<Vec<Kill>> {
+    async fn play(&self, options: &Options, plan: &Plan, stand: &Stand, output: Output) -> anyhow::Result<Vec<Kill>> {
         let Self { world, catalog, supervisor, observed, .. } = self;
         tokio::spawn(watcher::run(Arc::clone(world), Arc::clone(supervisor), Arc::clone(observed)));
-        self.first_answers(plan.first.len()).await?;
+        stand.first_answers(plan.first.len()).await?;
         let show = view::run(Arc::clone(world), Arc::clone(catalog), Arc::clone(observed), plan.swaps(), output);
         tokio::spawn(show);
         let load = options.load();
         let tracker = clients::start(world, &load);
         let streams = load.streams as u64;
-        self.until(SERVING_WITHIN, "the streams at the start", async || world.book.lock().open() >= streams).await;
+        self.until(SEEN_WITHIN, "the streams at the start", async || world.book.lock().open() >= streams).await;
         world.pause(WARM_UP).await;
 
         let hurry = CancellationToken::new();
@@ -127,25 +115,6 @@ impl Stage {
         }
         self.comes_to_rest().await;
         kills
-    }
-
-    async fn first_answers(&self, slots: usize) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        for slot in (0..slots).map(Slot) {
-            while !clients::is_answered(self.world.host, slot).await {
-                if let Some(status) = self.supervisor.exited() {
-                    bail!("versiond ended at once ({status}):\n{}", self.supervisor.last_words(10));
-                }
-                if begun.elapsed() > SERVING_WITHIN {
-                    bail!("{slot} does not answer after {SERVING_WITHIN:?}:\n{}", self.supervisor.last_words(10));
-                }
-                if self.world.stop.is_cancelled() {
-                    return Ok(());
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        }
-        Ok(())
     }
 
     /// Puts a revision out once its slots are free for it, and waits until all of it is seen.
@@ -302,16 +271,4 @@ fn watch_signals(world: &Arc<World>) -> CancellationToken {
         world.stop.cancel();
     });
     interrupted
-}
-
-/// The folder of a run: the one to keep, or a temporary one that goes with the guard.
-pub fn folder(keep: Option<&Utf8Path>) -> anyhow::Result<(Utf8PathBuf, Option<tempfile::TempDir>)> {
-    if let Some(folder) = keep {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
-        return Ok((folder.canonicalize_utf8()?, None));
-    }
-    // Short: the paths of Unix sockets below it may have 107 characters.
-    let folder = tempfile::Builder::new().prefix("versiond-demo-").tempdir()?;
-    let path = Utf8PathBuf::try_from(folder.path().canonicalize()?)?;
-    Ok((path, Some(folder)))
 }

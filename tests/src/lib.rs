@@ -5,13 +5,15 @@
 //! Pure (no clock, no I/O; time comes as [`supervisor_protocol::Tick`]): [`scenario`] (what is changed when),
 //! [`approvals`] (which build may answer), [`checks`] (is a stream whole), [`tally`] (what was counted),
 //! [`report`] (the verdict). Shells: [`artifacts`], [`catalog`], [`supervisor`], [`processes`], [`clients`],
-//! [`conductor`], [`killer`], [`view`].
+//! [`stand`], [`conductor`],
+//! [`killer`], [`view`]; [`bench`] measures instead of proving.
 //!
 //! Must not live here: any part of the product. The demo knows versiond by its command line, its
 //! configuration, its listeners and its wire types alone.
 
 pub mod approvals;
 pub mod artifacts;
+pub mod bench;
 pub mod book;
 pub mod catalog;
 pub mod checks;
@@ -23,6 +25,7 @@ pub mod processes;
 pub mod report;
 pub mod sabotage;
 pub mod scenario;
+pub mod stand;
 pub mod supervisor;
 pub mod tally;
 pub mod view;

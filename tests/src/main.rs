@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use clap::Parser;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use versiond_demo::options::Options;
 use versiond_demo::report::Report;
 use versiond_demo::view::Output;
-use versiond_demo::{conductor, sabotage, supervisor};
+use versiond_demo::{conductor, sabotage, stand, supervisor};
 
 /// It could not be run at all.
 const CANNOT_RUN: u8 = 2;
@@ -45,18 +44,10 @@ async fn demo(options: &Options, output: Output) -> anyhow::Result<Report> {
     if options.sabotage.is_some() && !sabotage::has_faults(&version) {
         anyhow::bail!("{versiond} ({version}) cannot be sabotaged; `make faults` builds one that can");
     }
-    raise_descriptor_limit();
-    let (folder, _temporary) = conductor::folder(options.keep.as_deref())?;
+    stand::raise_descriptor_limit();
+    let (folder, _temporary) = stand::folder(options.keep.as_deref())?;
     output.say(&format!("{version} in {folder}: {} swaps, {} streams", options.swaps, options.streams));
     conductor::run(options, (&versiond, &children), &folder, version, output).await
-}
-
-/// Three descriptors for each stream, one of them in versiond, which inherits the limit.
-fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // With less the clients fail by name, so nothing is hidden here.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 fn print(options: &Options, output: Output, report: &Report) {
