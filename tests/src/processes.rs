@@ -81,4 +81,33 @@ mod tests {
         assert_eq!(read(7, &environ("/tmp/d12/state/x"), folder), None);
         assert_eq!(read(7, "SUPERVISOR_DATA_DIR=/tmp/d1/x\0", folder), None);
     }
+
+    fn status(pids: &[(&str, u32)]) -> Status {
+        let generation = |phase: &str, pid: u32| {
+            serde_json::json!({"generation": pid, "sha256": "0".repeat(64), "phase": phase, "pid": pid, "phase_ms": 0,
+                "inflight": 0, "by_class": {}, "oldest_ms": 0, "admitted": 0})
+        };
+        let generations: Vec<_> = pids.iter().map(|(phase, pid)| generation(phase, *pid)).collect();
+        let slot = serde_json::json!({"service": "demo", "name": "v0.3", "ready": true, "reasons": [],
+            "generations": generations});
+        let status = serde_json::json!({"schema": 1, "version": "0", "host": "h", "boot": "b", "state": "serving",
+            "ready": true, "uptime_ms": 1, "catalog": {"source": "x"}, "isolation": "group", "slots": [slot],
+            "receipts": []});
+        serde_json::from_value(status).unwrap()
+    }
+
+    fn process(pid: u32, folder: &str) -> Found {
+        let data_dir = Some(Utf8PathBuf::from(folder));
+        Found { pid, nonce: "n".to_owned(), generation: pid.to_string(), data_dir }
+    }
+
+    #[test]
+    fn f40_an_orphan_a_shared_directory_and_a_missing_process_are_found() {
+        let wrong = |found: &[Found], pids: &[(&str, u32)]| unaccounted(found, &status(pids)).len();
+        assert_eq!(wrong(&[process(1, "/a")], &[("serving", 1)]), 0);
+        assert_eq!(wrong(&[process(1, "/a"), process(2, "/b")], &[("serving", 1)]), 1, "an orphan");
+        let both = [("draining", 1), ("serving", 2)];
+        assert_eq!(wrong(&[process(1, "/a"), process(2, "/a")], &both), 1, "a shared directory");
+        assert_eq!(wrong(&[process(1, "/a")], &both), 1, "a process that is gone");
+    }
 }
