@@ -6,9 +6,14 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use supervisor_protocol::{Nonce, env};
+
+/// How often an environment is read again that looks empty because its process is being executed.
+const EXEC_TRIES: u32 = 50;
+const EXEC_PAUSE: Duration = Duration::from_millis(1);
 
 /// The kernel's name for one boot of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,13 +105,29 @@ impl Stat {
     }
 }
 
-/// The nonce in a process's environment, as it was when the process was executed.
+/// The nonce in a process's environment, as it was when the process was executed. Blocks for a moment
+/// when the process is in the middle of an exec.
 ///
 /// # Errors
 /// The process is gone, or belongs to another user.
 pub(super) fn nonce_of(pid: i32) -> io::Result<Option<Nonce>> {
-    let environ = fs::read(format!("/proc/{pid}/environ"))?;
-    Ok(nonce_in(&environ))
+    for _ in 0..EXEC_TRIES {
+        let environ = fs::read(format!("/proc/{pid}/environ"))?;
+        if !environ.is_empty() {
+            return Ok(nonce_in(&environ));
+        }
+        // During an exec the environment and the arguments both look empty. Arguments never are
+        // otherwise; a kernel thread, which has none, has no executable either.
+        if fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            return Ok(None);
+        }
+        if !fs::read(format!("/proc/{pid}/cmdline"))?.is_empty() {
+            // The exec may have ended between the two looks.
+            return Ok(nonce_in(&fs::read(format!("/proc/{pid}/environ"))?));
+        }
+        std::thread::sleep(EXEC_PAUSE);
+    }
+    Ok(None)
 }
 
 fn nonce_in(environ: &[u8]) -> Option<Nonce> {

@@ -47,6 +47,7 @@ pub struct LaunchSpec {
     /// A folder that at most one process tree may hold at a time; it must exist.
     pub lock_dir: Option<PathBuf>,
     pub output: OutputSink,
+    /// Never used for two processes: the end of one would be the end of the other.
     pub nonce: Nonce,
 }
 

@@ -17,6 +17,10 @@ use super::identity::{Stat, all_processes, nonce_of};
 use super::{BootId, ProcessId, Signal, sys};
 use crate::ledger::LedgerGeneration;
 
+/// How many looks in a row must find nothing. One may miss a process whose parent forked it just after
+/// the list of processes was read and exited just before it was its turn.
+const CLEAN: u32 = 2;
+
 /// One thing to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -75,20 +79,31 @@ pub fn sweep(targets: &[Target], within: Duration) -> Result<SweepReport, SweepE
     let deadline = Instant::now() + within;
     let search = Search::new(targets).map_err(SweepError::Proc)?;
     let mut report = SweepReport::default();
+    let mut clean = 0;
     loop {
         let victims = search.victims().map_err(SweepError::Proc)?;
         if victims.is_empty() {
-            return Ok(report);
+            clean += 1;
+            if clean == CLEAN {
+                return Ok(report);
+            }
+            continue;
         }
+        clean = 0;
         if Instant::now() >= deadline {
             return Err(SweepError::StillThere { pids: victims.iter().map(|victim| victim.pid).collect() });
         }
+        let mut refused = None;
         for victim in &victims {
             match sys::pidfd_signal(victim.pidfd.as_fd(), Signal::SIGKILL) {
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
-                Err(source) => return Err(SweepError::Kill { pid: victim.pid, source }),
+                // The others are not to wait for it.
+                Err(source) => refused = Some(SweepError::Kill { pid: victim.pid, source }),
             }
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
         }
         for victim in victims {
             wait_until_dead(&victim, deadline).map_err(SweepError::Proc)?;

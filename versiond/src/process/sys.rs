@@ -114,13 +114,19 @@ fn close_range(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {
 }
 
 /// Gives every signal its default disposition. Ignored ones would survive an exec.
+///
+/// By the bare call: libc's refuses the two signals that it keeps for itself, and its `posix_spawn`
+/// leaves just those ignored. To be called in a process with one thread, before an exec.
 pub(super) fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: sigaction is plain data, for which all zeroes is a valid value: SIG_DFL, no flags.
-        let default: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: `default` is valid during the call. SIGKILL, SIGSTOP and the two signals that libc
-        // keeps for itself are refused by the call, which changes nothing.
-        unsafe { libc::sigaction(signal, &default, std::ptr::null_mut()) };
+    /// Bytes of a signal set in the kernel, for 64 signals.
+    const SET: usize = 8;
+    // Larger than the kernel's `struct sigaction` on every architecture; all zeroes is SIG_DFL, no flags.
+    let default = [0u64; 8];
+    let no_old: *mut u64 = std::ptr::null_mut();
+    for signal in 1..=64 {
+        // SAFETY: `default` is valid during the call, and the old action is not asked for. SIGKILL and
+        // SIGSTOP are refused, which changes nothing.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), no_old, SET) };
     }
 }
 
