@@ -1,0 +1,184 @@
+//! `versionctl drain` and `undrain`: cordon this host, and wait until its work has ended.
+
+use std::time::Duration;
+
+use supervisor_protocol::BootNonce;
+use supervisor_protocol::admin::describe_load;
+use supervisor_protocol::host::{HostDrain, HostState};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::client::{Client, Told};
+use crate::failure::Failure;
+use crate::text::{age, out, out_json};
+
+/// A request whose end is all that is waited for changes no sequence number on its way, so that the
+/// wait is short enough to show progress.
+const WAIT: Duration = Duration::from_secs(2);
+/// Between two questions, should the daemon answer each at once.
+const PACE: Duration = Duration::from_millis(200);
+
+/// What `drain` was told.
+pub(crate) struct Options {
+    pub(crate) wait: bool,
+    /// Give up after so long.
+    pub(crate) timeout: Option<Duration>,
+    /// The cordon must have lasted so long before an idle host counts as drained: until then routers
+    /// that have not noticed may still send.
+    pub(crate) settle: Duration,
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn drain(client: &Client, options: &Options) -> Result<(), Failure> {
+    let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+    let mut told = client.drain().await?;
+    if !options.json {
+        out(&format!("{}: {}\n", told.body.id, heading(&told.body)));
+    }
+    if options.wait {
+        told = wait(client, options, deadline, told).await?;
+    }
+    if options.json {
+        out_json(&told.json);
+    } else if options.wait {
+        out(&format!("{}: drained in {}\n", told.body.id, age(told.body.since_ms.unwrap_or_default())));
+    }
+    Ok(())
+}
+
+pub(crate) async fn undrain(client: &Client, json: bool) -> Result<(), Failure> {
+    let told = client.undrain().await?;
+    if json {
+        out_json(&told.json);
+    } else {
+        out(&format!("{}: {}\n", told.body.id, heading(&told.body)));
+    }
+    Ok(())
+}
+
+/// Where a drain stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Drained,
+    /// Someone has taken it back.
+    TakenBack,
+    Working,
+    /// Nothing is in flight, but routers may not have noticed yet.
+    Settling(Duration),
+}
+
+fn progress(drain: &HostDrain, settle: Duration) -> Progress {
+    match drain.state {
+        HostState::Starting | HostState::Serving => Progress::TakenBack,
+        HostState::Stopped => Progress::Drained,
+        HostState::Cordoned
+        | HostState::Announcing
+        | HostState::Draining
+        | HostState::Stopping
+        | HostState::Forcing => {
+            let left = settle.saturating_sub(Duration::from_millis(drain.since_ms.unwrap_or_default()));
+            match (drain.inflight, left) {
+                (0, Duration::ZERO) => Progress::Drained,
+                (0, left) => Progress::Settling(left),
+                (_, _) => Progress::Working,
+            }
+        }
+    }
+}
+
+async fn wait(
+    client: &Client,
+    options: &Options,
+    deadline: Option<Instant>,
+    mut told: Told<HostDrain>,
+) -> Result<Told<HostDrain>, Failure> {
+    let mut shown = String::new();
+    loop {
+        let pause = match progress(&told.body, options.settle) {
+            Progress::Drained => return Ok(told),
+            Progress::TakenBack => return Err(Failure::TakenBack),
+            Progress::Working => WAIT,
+            Progress::Settling(left) => left.min(WAIT),
+        };
+        let load = describe_load(&told.body.by_class);
+        if !options.json && load != shown {
+            out(&format!("{}: {}\n", told.body.id, in_flight(&told.body)));
+            shown.clone_from(&load);
+        }
+        let seen: (BootNonce, u64) = (told.body.boot.clone(), told.body.seq);
+        let next = async {
+            sleep(PACE).await;
+            client.drain_status(Some(&seen), pause).await
+        };
+        let given_up = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        told = tokio::select! {
+            told = next => told?,
+            () = given_up => return Err(Failure::TimedOut { load }),
+        };
+    }
+}
+
+fn heading(drain: &HostDrain) -> String {
+    match drain.state {
+        HostState::Cordoned => format!("cordoned, {}", in_flight(drain)),
+        HostState::Starting
+        | HostState::Serving
+        | HostState::Announcing
+        | HostState::Draining
+        | HostState::Stopping
+        | HostState::Stopped
+        | HostState::Forcing => format!("{}, {}", drain.state, in_flight(drain)),
+    }
+}
+
+fn in_flight(drain: &HostDrain) -> String {
+    if drain.inflight == 0 {
+        return "nothing in flight".to_owned();
+    }
+    format!(
+        "in flight: {}, oldest {}, expected empty in {}",
+        describe_load(&drain.by_class),
+        age(drain.oldest_ms),
+        age(drain.forecast_ms)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use supervisor_protocol::{ByClass, HostId, SCHEMA};
+
+    use super::*;
+
+    #[test]
+    fn f33_an_idle_host_is_drained_only_after_the_routers_have_had_time_to_notice() {
+        let at = |state, since_ms, inflight| {
+            let drain = HostDrain {
+                schema: SCHEMA,
+                id: HostId::new("h").unwrap(),
+                boot: BootNonce::new("b").unwrap(),
+                seq: 1,
+                state,
+                mode: None,
+                since_ms,
+                deadline_in_ms: None,
+                inflight,
+                by_class: ByClass::default(),
+                by_service: BTreeMap::new(),
+                oldest_ms: 0,
+                forecast_ms: 0,
+            };
+            progress(&drain, Duration::from_secs(8))
+        };
+        assert_eq!(at(HostState::Cordoned, Some(3_000), 0), Progress::Settling(Duration::from_secs(5)));
+        assert_eq!(at(HostState::Cordoned, Some(8_000), 0), Progress::Drained);
+        assert_eq!(at(HostState::Cordoned, Some(9_000), 1), Progress::Working);
+        assert_eq!(at(HostState::Serving, None, 0), Progress::TakenBack);
+        assert_eq!(at(HostState::Stopped, Some(1), 0), Progress::Drained);
+    }
+}
