@@ -22,6 +22,8 @@ use versiond_core::generation::{Facts, Gen, State};
 use versiond_core::host::Host;
 use versiond_core::slot::{Slot, Want};
 
+use crate::catalog::CatalogView;
+
 /// Receipts that are kept for the API.
 const RECEIPTS: usize = 200;
 
@@ -44,6 +46,7 @@ struct Inner {
     host: Host,
     slots: BTreeMap<SlotId, SlotView>,
     catalog: CatalogStatus,
+    catalog_read: Option<Tick>,
     receipts: VecDeque<Receipt>,
     /// The slots that the first catalog named; `None` until one has been read.
     expected: Option<BTreeSet<SlotId>>,
@@ -78,6 +81,7 @@ impl Board {
                 host,
                 slots: BTreeMap::new(),
                 catalog,
+                catalog_read: None,
                 receipts: VecDeque::new(),
                 expected: None,
             }),
@@ -119,8 +123,10 @@ impl Board {
     }
 
     /// Replaces what is known of the catalog.
-    pub(crate) fn set_catalog(&self, catalog: CatalogStatus) {
-        self.inner.lock().catalog = catalog;
+    pub(crate) fn set_catalog(&self, view: &CatalogView) {
+        let mut inner = self.inner.lock();
+        inner.catalog = view.status.clone();
+        inner.catalog_read = view.read_at;
     }
 
     /// Keeps a receipt.
@@ -282,7 +288,10 @@ impl Board {
             state: inner.host.state(),
             ready: inner.host.is_ready(live),
             uptime_ms: millis(now.since(self.identity.started)),
-            catalog: inner.catalog.clone(),
+            catalog: CatalogStatus {
+                read_ms_ago: inner.catalog_read.map(|read| millis(now.since(read))),
+                ..inner.catalog.clone()
+            },
             isolation: Isolation::Group,
             slots: inner.slots.iter().map(|(id, view)| slot_status(id, view, now)).collect(),
             receipts: inner.receipts.iter().cloned().collect(),

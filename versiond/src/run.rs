@@ -29,7 +29,7 @@ use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::ledger::{Ledger, LedgerState};
 use crate::metrics::Metrics;
 use crate::process::sweep::{self, sweep};
-use crate::process::{PortAllocator, PortRange, Spawner, oneshot};
+use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::store::Store;
 use crate::supervisor::{Manager, Order, ProbeTimings, Recorder, ServiceSpec, Shared};
 
@@ -100,7 +100,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let catalog = catalog::start(&config, clock)?;
 
     let allow =
-        PeerRanges(config.host.status_allow.iter().map(|net| net.to_string().parse()).collect::<Result<_, _>>()?);
+        PeerRanges(config.host.status_allow.clone());
     let plane = PlaneConfig {
         workers: config.host.threads,
         trusted: allow.clone(),
@@ -121,7 +121,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         board: board.clone(),
         store: Arc::new(store),
         spawner: spawner.clone(),
-        ports: PortAllocator::new(PortRange::new(config.host.child_ports.first, config.host.child_ports.last)?),
+        ports: PortAllocator::new(config.host.child_ports),
         recorder: recorder.clone(),
         clock,
         faults,

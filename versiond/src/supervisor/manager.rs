@@ -64,7 +64,7 @@ impl Manager {
         loop {
             let order = *orders.borrow_and_update();
             let view = catalog.borrow_and_update().clone();
-            self.shared.board.set_catalog(view.status.clone());
+            self.shared.board.set_catalog(&view);
             self.apply(&view, order, &gone).await;
             if order != Order::Follow && self.slots.is_empty() {
                 return;
@@ -99,7 +99,7 @@ impl Manager {
         if table_changed {
             self.replace_table();
         }
-        if let (Order::Follow, Some(_)) = (order, &view.desired) {
+        if order == Order::Follow && view.is_known {
             let wanted = |slot: &Running| matches!(slot.want, Some(Want::Serve(_) | Want::Keep(_)));
             let expected = self.slots.iter().filter(|(_, slot)| wanted(slot)).map(|(id, _)| id.clone()).collect();
             self.shared.board.expect(expected);
@@ -113,8 +113,10 @@ impl Manager {
             Order::Stop { deadline } => wants.values_mut().for_each(|want| *want = Want::Stop { deadline }),
             Order::Force => wants.values_mut().for_each(|want| *want = Want::Force),
             Order::Follow => {
-                let Some(desired) = &view.desired else { return BTreeMap::new() };
-                for (id, intent) in &desired.slots {
+                if !view.is_known {
+                    return BTreeMap::new();
+                }
+                for (id, intent) in &view.desired.slots {
                     if !self.services.contains_key(&id.service) {
                         continue;
                     }
