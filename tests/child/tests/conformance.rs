@@ -49,9 +49,10 @@ impl Wrapped {
 async fn the_demo_child_keeps_every_line_of_the_contract() {
     let report = examine(A, &[], Some(HOLD)).await;
     for requirement in Requirement::ALL {
-        let expected = match requirement {
-            Requirement::Paused => Outcome::NotApplicable("it is a server".to_owned()),
-            _ => Outcome::Holds,
+        let expected = if requirement == Requirement::Paused {
+            Outcome::NotApplicable("it is a server".to_owned())
+        } else {
+            Outcome::Holds
         };
         assert_eq!(report.outcome(requirement), expected, "{requirement:?}");
     }
@@ -74,11 +75,24 @@ async fn f27_a_program_with_another_nonce_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_program_that_cuts_its_work_when_it_is_stopped_is_found_out() {
-    // F41: the shell dies of the signal, and leaves the child behind for the group's end.
-    let program = Wrapped::in_script(&format!("[ \"$1\" = --port ] || exec {A} \"$@\"\n{A} \"$@\" &\nwait"));
+async fn f41_a_program_that_leaves_its_own_child_behind_is_found_out_and_cleaned_up() {
+    // The shell dies of the signal and its child does not.
+    let pid_file = tempfile::NamedTempFile::new().unwrap();
+    let pid_path = pid_file.path().display();
+    let program = Wrapped::in_script(&format!(
+        "[ \"$1\" = --port ] || exec {A} \"$@\"\n{A} \"$@\" &\necho $! > {pid_path}\nwait"
+    ));
     let report = examine(&program.path(), &[], None).await;
     assert_eq!(failing(&report), [Requirement::Stop]);
+    let pid = std::fs::read_to_string(pid_file.path()).unwrap();
+    let process = std::path::Path::new("/proc").join(pid.trim());
+    // The kill has been sent; the kernel takes its moment.
+    let began = std::time::Instant::now();
+    let alive = || std::fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains("demo-child"));
+    while alive() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} still runs", process.display());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

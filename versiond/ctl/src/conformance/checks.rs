@@ -11,14 +11,13 @@ use supervisor_protocol::headers::{LAST_RESORT, NOT_ADMITTED, NotAdmitted};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::program::{ANSWER, Program, probe};
+use super::process::LOOK;
+use super::program::{ANSWER, GRACE, Output, Program, probe};
 use super::{Options, Report, Requirement};
 use crate::wire::{Answer, WireError, ask};
 
 /// A flag that no program has.
 const NO_SUCH_FLAG: &str = "--no-such-flag-of-any-program";
-/// Between two looks at something that is to change.
-const LOOK: Duration = Duration::from_millis(25);
 /// The held request ends by itself within this.
 const HOLD: Duration = Duration::from_secs(60);
 
@@ -58,7 +57,7 @@ pub(super) async fn all(options: &Options) -> io::Result<Report> {
     Ok(report)
 }
 
-fn describe(output: &std::process::Output) -> Result<Describe, String> {
+fn describe(output: &Output) -> Result<Describe, String> {
     if !output.status.success() {
         return Err(format!("--describe ended with {}", output.status));
     }
@@ -68,7 +67,7 @@ fn describe(output: &std::process::Output) -> Result<Describe, String> {
     })
 }
 
-fn usage_error(output: &std::process::Output) -> Result<(), String> {
+fn usage_error(output: &Output) -> Result<(), String> {
     match output.status.code() {
         None => return Err(format!("it ended by a signal: {}", output.status)),
         Some(0) => return Err("it exits 0, as if it knew the flag".to_owned()),
@@ -85,7 +84,7 @@ fn usage_error(output: &std::process::Output) -> Result<(), String> {
 async fn becomes_ready(program: &mut Program, role: Role, within: Duration) -> Result<(), String> {
     let began = Instant::now();
     loop {
-        if let Some(status) = program.ended() {
+        if let Some(status) = program.process.ended().await.map_err(|error| error.to_string())? {
             return Err(format!("it ended with {status}; {}", program.output()));
         }
         let seen = match program.ready().await {
@@ -129,7 +128,7 @@ async fn server(report: &mut Report, program: &mut Program, options: &Options) {
         Some(path) => Some(hold(program, path, &[(LAST_RESORT, "1")]).await),
         None => None,
     };
-    let told = program.terminate();
+    let told = program.process.terminate();
     match held {
         None => report.skip(Requirement::StopFinishes, no_hold),
         Some(Err(detail)) => report.put(Requirement::StopFinishes, Err(detail)),
@@ -148,7 +147,7 @@ async fn worker(report: &mut Report, program: &mut Program) {
     report.put(Requirement::Drain, drain(program).await);
     report.put(Requirement::Drained, drained(program).await);
     undrain(report, program, false).await;
-    let told = program.terminate();
+    let told = program.process.terminate();
     report.put(Requirement::Stop, and(told, stops(program)).await);
 }
 
@@ -257,7 +256,10 @@ async fn published(program: &Program) -> Result<(), String> {
 }
 
 async fn stops(program: &mut Program) -> Result<(), String> {
-    let status = program.stopped().await?;
+    // A little beyond the grace, for the machine's sake.
+    let limit = GRACE + Duration::from_secs(2);
+    let ended = program.process.wait(limit).await.map_err(|error| error.to_string())?;
+    let status = ended.ok_or_else(|| format!("still running {} s after SIGTERM", limit.as_secs()))?;
     if status.success() { Ok(()) } else { Err(format!("it ended with {status}; {}", program.output())) }
 }
 

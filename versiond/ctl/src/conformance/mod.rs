@@ -1,10 +1,11 @@
 //! `versionctl conformance`: starts a program, in any language, under the contract and tells what holds.
 //!
-//! `requirement` lists what is asked for, `program` starts and stops, `checks` asks, and this module
+//! `requirement` lists what is asked for, `process` and `program` start and stop, `checks` asks, and this module
 //! reports. The program runs in temporary folders with an environment of its own: nothing of the
 //! operator's reaches it but `PATH`.
 
 mod checks;
+mod process;
 mod program;
 mod requirement;
 

@@ -1,22 +1,21 @@
 //! The program under check: run to its end, or started, asked and stopped.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use http::Method;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
 use rand::RngExt;
 use serde::de::DeserializeOwned;
 use supervisor_protocol::contract::{DrainStatus, Ready};
 use supervisor_protocol::{Nonce, env};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::process::Command;
 
 use super::Options;
+use super::process::Process;
 use crate::wire::{Answer, Place, ask};
 
 /// A question on the command line is answered within it, or it counts as unanswered.
@@ -28,37 +27,37 @@ pub(super) const GRACE: Duration = Duration::from_secs(20);
 /// Of a failed program's output so much is shown, from its end.
 const TAIL: usize = 300;
 
+/// How a program answered on the command line.
+pub(super) struct Output {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
 /// Runs the program with one flag, in an empty folder, to its end.
 pub(super) async fn probe(options: &Options, flag: &str) -> io::Result<Result<Output, String>> {
-    let folder = tempfile::tempdir()?;
+    let (folder, printed) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let (stdout, stderr) = (printed.path().join("stdout"), printed.path().join("stderr"));
     let mut command = bare(options, &folder)?;
-    command.arg(flag).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = match command.spawn() {
-        Ok(child) => child,
+    command.arg(flag).stdin(Stdio::null()).stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
+    let mut process = match Process::spawn(command) {
+        Ok(process) => process,
         Err(error) => return Ok(Err(format!("cannot be executed: {error}"))),
     };
-    let group = Group::of(&child);
-    let ended = timeout(PROBE, child.wait_with_output()).await;
-    if let Ok(Ok(_)) = &ended {
-        // Reaped: its number may belong to somebody else from here on.
-        group.disarm();
+    match process.wait(PROBE).await? {
+        Some(status) => Ok(Ok(Output { status, stdout: std::fs::read(stdout)?, stderr: std::fs::read(stderr)? })),
+        None => Ok(Err(format!("still running after {} s", PROBE.as_secs()))),
     }
-    Ok(match ended {
-        Ok(Ok(output)) => Ok(output),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("still running after {} s", PROBE.as_secs())),
-    })
 }
 
 /// A program that has been started as a child. Killed, with its group, when dropped.
 pub(super) struct Program {
-    child: Child,
-    group: Option<Group>,
+    pub(super) process: Process,
     folder: TempDir,
     pub(super) port: u16,
     pub(super) nonce: Nonce,
     pub(super) data: Place,
-    pub(super) admin: Place,
+    admin: Place,
 }
 
 impl Program {
@@ -66,7 +65,7 @@ impl Program {
         let folder = tempfile::tempdir()?;
         let data_dir = folder.path().join("data");
         std::fs::create_dir(&data_dir)?;
-        let output = std::fs::File::create(folder.path().join("output"))?;
+        let output = File::create(folder.path().join("output"))?;
         // Free at this moment; nobody else is told of it.
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let nonce = format!("{:032x}", rand::rng().random::<u128>());
@@ -90,43 +89,15 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        Ok(match command.spawn() {
-            Ok(child) => {
-                let group = Some(Group::of(&child));
-                Ok(Self { child, group, folder, port, nonce, data: Place::Port(port), admin: Place::Unix(socket) })
+        Ok(match Process::spawn(command) {
+            Ok(process) => {
+                Ok(Self { process, folder, port, nonce, data: Place::Port(port), admin: Place::Unix(socket) })
             }
             Err(error) => Err(format!("cannot be executed: {error}")),
         })
     }
 
-    /// How it ended, when it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().ok().flatten();
-        if status.is_some() {
-            self.forget();
-        }
-        status
-    }
-
-    /// Asks it to stop and waits for its end, a little beyond the grace.
-    pub(super) async fn stopped(&mut self) -> Result<ExitStatus, String> {
-        let limit = GRACE + Duration::from_secs(2);
-        match timeout(limit, self.child.wait()).await {
-            Ok(Ok(status)) => {
-                self.forget();
-                Ok(status)
-            }
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("still running {} s after SIGTERM", limit.as_secs())),
-        }
-    }
-
-    pub(super) fn terminate(&self) -> Result<(), String> {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).ok_or("it has already ended")?;
-        kill(Pid::from_raw(id), Signal::SIGTERM).map_err(|error| error.to_string())
-    }
-
-    /// The end of what it has printed, in brackets.
+    /// The end of what it has printed.
     pub(super) fn output(&self) -> String {
         let bytes = std::fs::read(self.folder.path().join("output")).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).trim().replace('\n', " | ");
@@ -171,13 +142,6 @@ impl Program {
             format!("{what}: {error}{source}")
         })
     }
-
-    /// It has been reaped, so that its number may belong to somebody else.
-    fn forget(&mut self) {
-        if let Some(group) = self.group.take() {
-            group.disarm();
-        }
-    }
 }
 
 fn read<T: DeserializeOwned>(path: &str, answer: &Answer) -> Result<T, String> {
@@ -191,36 +155,13 @@ fn read<T: DeserializeOwned>(path: &str, answer: &Answer) -> Result<T, String> {
     })
 }
 
-/// Kills a process group when dropped.
-struct Group(Pid);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(Pid::from_raw(id.unwrap_or(0)))
-    }
-
-    fn disarm(mut self) {
-        self.0 = Pid::from_raw(0);
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if self.0.as_raw() > 1 {
-            // It fails only if the group is gone, which is what is wanted.
-            let _ = killpg(self.0, Signal::SIGKILL);
-        }
-    }
-}
-
-/// The program in a folder and a process group of its own, with nothing of our environment but `PATH`.
+/// The program in a folder of its own, with nothing of our environment but `PATH`.
 fn bare(options: &Options, folder: &TempDir) -> io::Result<Command> {
     let named = options.program.as_std_path();
     // What has no slash is looked up in PATH, as a shell does.
     let program: PathBuf = if named.components().count() > 1 { std::path::absolute(named)? } else { local(named)? };
     let mut command = Command::new(program);
-    command.env_clear().current_dir(folder.path()).env("HOME", folder.path()).process_group(0);
+    command.env_clear().current_dir(folder.path()).env("HOME", folder.path());
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
