@@ -87,10 +87,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Id, class, since, end.
+type Entry = (LeaseId, StreamClass, u64, Option<(How, u64)>);
+
 /// What the book must agree with: a list of everything ever admitted.
 #[derive(Default)]
 struct Naive {
-    leases: Vec<(LeaseId, StreamClass, u64, Option<(How, u64)>)>,
+    leases: Vec<Entry>,
     retired_at: Option<u64>,
 }
 
@@ -158,7 +161,7 @@ proptest! {
             let oldest = live.iter().map(|l| now - l.2).max().unwrap_or(0);
             prop_assert_eq!(millis(book.oldest(Tick(now))), oldest);
             let longest = naive.retired_at.map(|at| {
-                naive.leases.iter().enumerate().filter_map(|(_, l)| l.3.filter(|e| e.1 >= at).map(|e| e.1 - l.2)).max()
+                naive.leases.iter().filter_map(|l| l.3.filter(|e| e.1 >= at).map(|e| e.1 - l.2)).max()
             });
             if let (Some(seen), Some(book_says)) = (longest, book.longest_since_retired()) {
                 // Those that ended in the very millisecond of the retirement may count for either side.

@@ -4,6 +4,7 @@
 //! target with its forecasts ([`leases`]), the grammar of routes ([`route`]) and the rules of retries
 //! ([`retry`]). Must not live here: tokio, sockets, files, clocks, randomness. Time is a parameter.
 
+pub mod head;
 pub mod leases;
 pub mod retry;
 pub mod route;

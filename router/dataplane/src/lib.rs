@@ -14,17 +14,27 @@
 //! Every worker has its own connections to children. What is shared (the table, the slots, the leases)
 //! is read from snapshots or under a short lock that is never held across an await.
 
+mod body;
+mod client;
 mod clock;
 mod config;
 mod counters;
+mod forward;
+mod headers;
+mod hold;
 mod local;
 mod peers;
 mod plane;
+mod refuse;
+mod relay;
+mod serve;
 mod signal;
 mod slot;
 mod table;
 mod target;
+mod tunnel;
 mod upstream;
+mod worker;
 
 pub use clock::Clock;
 pub use config::{HoldBounds, PlaneConfig};

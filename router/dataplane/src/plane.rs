@@ -3,15 +3,19 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use supervisor_protocol::Refusal;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::PlaneConfig;
 use crate::counters::{Counters, PlaneCounters};
 use crate::local::LocalEndpoints;
 use crate::table::RouteTable;
+use crate::worker::Worker;
 
 /// Why a plane could not start.
 #[derive(Debug, thiserror::Error)]
@@ -30,31 +34,45 @@ pub(crate) struct Shared {
     pub(crate) announce: AtomicBool,
     pub(crate) closed: ArcSwapOption<Refusal>,
     pub(crate) counters: Counters,
+    pub(crate) connections: Arc<Semaphore>,
+    /// No more is accepted; what is open may finish.
+    pub(crate) stop: CancellationToken,
+    /// What is still open is dropped.
+    pub(crate) abort: CancellationToken,
 }
 
-/// A running forwarder.
+/// A running forwarder. Dropped without [`Plane::shutdown`], it aborts.
 pub struct Plane {
     shared: Arc<Shared>,
+    workers: Vec<(oneshot::Receiver<()>, JoinHandle<()>)>,
 }
 
 impl Plane {
-    /// Starts the workers on listening sockets that stay the caller's to share or inherit.
+    /// Starts the workers. Each accepts from a duplicate of every listening socket.
     pub fn start(
         config: PlaneConfig,
         listeners: Vec<TcpListener>,
         table: Arc<RouteTable>,
         local: Arc<dyn LocalEndpoints>,
     ) -> Result<Plane, StartError> {
-        let _ = listeners;
+        let workers = config.workers.max(1);
         let shared = Arc::new(Shared {
+            connections: Arc::new(Semaphore::new(config.connections.clamp(1, Semaphore::MAX_PERMITS))),
             config,
             table: ArcSwap::new(table),
             local,
             announce: AtomicBool::new(false),
             closed: ArcSwapOption::empty(),
             counters: Counters::default(),
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
         });
-        Ok(Plane { shared })
+        let mut plane = Plane { shared: shared.clone(), workers: Vec::new() };
+        for index in 0..workers {
+            let own = listeners.iter().map(duplicate).collect::<Result<Vec<_>, _>>().map_err(StartError::Listener)?;
+            plane.workers.push(spawn(&shared, index, own).map_err(StartError::Worker)?);
+        }
+        Ok(plane)
     }
 
     /// Routes by another table from the next request on.
@@ -79,8 +97,58 @@ impl Plane {
     }
 
     /// Stops accepting, closes idle connections, lets the others finish, and aborts what is left at the
-    /// deadline.
-    pub async fn shutdown(self, deadline: Duration) {
-        tokio::time::sleep(deadline.min(Duration::ZERO)).await;
+    /// deadline. Needs a runtime with a timer.
+    pub async fn shutdown(mut self, deadline: Duration) {
+        self.shared.stop.cancel();
+        let abort = self.shared.abort.clone();
+        let workers = std::mem::take(&mut self.workers);
+        let mut ends = Vec::new();
+        let mut threads = Vec::new();
+        for (end, thread) in workers {
+            ends.push(end);
+            threads.push(thread);
+        }
+        let mut all = std::pin::pin!(async {
+            for end in ends {
+                // A worker that is gone has ended too.
+                let _ = end.await;
+            }
+        });
+        if tokio::time::timeout(deadline, &mut all).await.is_err() {
+            abort.cancel();
+            all.await;
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
     }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+        self.shared.abort.cancel();
+    }
+}
+
+fn duplicate(listener: &TcpListener) -> std::io::Result<TcpListener> {
+    let own = listener.try_clone()?;
+    own.set_nonblocking(true)?;
+    Ok(own)
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    index: usize,
+    listeners: Vec<TcpListener>,
+) -> std::io::Result<(oneshot::Receiver<()>, JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let worker = Worker::new(shared.clone(), index);
+    let (ended, end) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(format!("plane-{index}")).spawn(move || {
+        runtime.block_on(worker.run(listeners));
+        drop(runtime);
+        let _ = ended.send(());
+    })?;
+    Ok((end, thread))
 }

@@ -1,0 +1,187 @@
+//! A request's body on its way to a child, kept as long as another attempt may need it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use router_core::retry::BodyState;
+
+/// Why a body cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the client broke off")]
+    Client(#[source] hyper::Error),
+    #[error("another attempt reads the body now")]
+    Superseded,
+}
+
+/// The one body of a request, from which each attempt reads.
+pub(crate) struct BodySource(Option<Arc<Mutex<Source>>>);
+
+struct Source {
+    incoming: Incoming,
+    kept: Kept,
+    touched: bool,
+    ended: bool,
+    broken: bool,
+    /// The attempt that may read.
+    attempt: u32,
+}
+
+enum Kept {
+    All { frames: Vec<Bytes>, total: usize, limit: usize },
+    Dropped,
+}
+
+impl BodySource {
+    /// `limit` bytes are kept for another attempt at most.
+    pub(crate) fn new(incoming: Incoming, limit: usize) -> Self {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        let kept = if limit == 0 { Kept::Dropped } else { Kept::All { frames: Vec::new(), total: 0, limit } };
+        Self(Some(Arc::new(Mutex::new(Source {
+            incoming,
+            kept,
+            touched: false,
+            ended: false,
+            broken: false,
+            attempt: 0,
+        }))))
+    }
+
+    /// The body from its beginning. What an earlier attempt holds fails from now on.
+    pub(crate) fn attempt(&self) -> AttemptBody {
+        AttemptBody(self.0.as_ref().map(|shared| {
+            let mut source = shared.lock();
+            source.attempt += 1;
+            Reader { source: shared.clone(), attempt: source.attempt, at: 0 }
+        }))
+    }
+
+    pub(crate) fn state(&self) -> BodyState {
+        let Some(shared) = &self.0 else { return BodyState::Unread };
+        let source = shared.lock();
+        match (&source.kept, source.touched) {
+            (_, false) => BodyState::Unread,
+            (Kept::All { .. }, true) => BodyState::Buffered,
+            (Kept::Dropped, true) => BodyState::Streaming,
+        }
+    }
+
+    /// Whether the client broke off, or broke the grammar.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.lock().broken)
+    }
+
+    /// Whether everything has been read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.0.as_ref().is_none_or(|shared| {
+            let source = shared.lock();
+            source.ended || source.incoming.is_end_stream()
+        })
+    }
+
+    /// No other attempt follows: nothing is kept any more.
+    pub(crate) fn settle(&self) {
+        if let Some(shared) = &self.0 {
+            shared.lock().kept.forget();
+        }
+    }
+}
+
+impl Kept {
+    fn frames(&self) -> &[Bytes] {
+        match self {
+            Kept::All { frames, .. } => frames,
+            Kept::Dropped => &[],
+        }
+    }
+
+    fn keep(&mut self, frame: &Bytes) {
+        match self {
+            Kept::All { frames, total, limit } if *total + frame.len() <= *limit => {
+                *total += frame.len();
+                frames.push(frame.clone());
+            }
+            Kept::All { .. } | Kept::Dropped => self.forget(),
+        }
+    }
+
+    fn forget(&mut self) {
+        *self = Kept::Dropped;
+    }
+}
+
+/// The body as one attempt sends it.
+pub(crate) struct AttemptBody(Option<Reader>);
+
+struct Reader {
+    source: Arc<Mutex<Source>>,
+    attempt: u32,
+    /// How many kept frames this attempt has read.
+    at: usize,
+}
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(reader) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let mut source = reader.source.lock();
+        if source.attempt != reader.attempt {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
+        if let Some(frame) = source.kept.frames().get(reader.at) {
+            reader.at += 1;
+            return Poll::Ready(Some(Ok(Frame::data(frame.clone()))));
+        }
+        if source.ended {
+            return Poll::Ready(None);
+        }
+        source.touched = true;
+        match ready!(Pin::new(&mut source.incoming).poll_frame(cx)) {
+            None => {
+                source.ended = true;
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                source.broken = true;
+                Poll::Ready(Some(Err(BodyError::Client(error))))
+            }
+            Some(Ok(frame)) => {
+                match frame.data_ref() {
+                    Some(data) => source.kept.keep(data),
+                    None => source.kept.forget(),
+                }
+                reader.at = source.kept.frames().len();
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|reader| {
+            let source = reader.source.lock();
+            reader.at >= source.kept.frames().len() && (source.ended || source.incoming.is_end_stream())
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(reader) = &self.0 else { return SizeHint::with_exact(0) };
+        let source = reader.source.lock();
+        let kept: usize = source.kept.frames().iter().skip(reader.at).map(Bytes::len).sum();
+        let ahead = source.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(ahead.lower() + kept as u64);
+        if let Some(upper) = ahead.upper() {
+            hint.set_upper(upper + kept as u64);
+        }
+        hint
+    }
+}

@@ -1,0 +1,230 @@
+//! One request to a child and back: attempts, retries, and the beginning of the answer.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use router_core::leases::How;
+use router_core::retry::{Decision, Failure, decide, is_idempotent};
+use supervisor_protocol::headers::{NOT_ADMITTED, NotAdmitted};
+use supervisor_protocol::{Refusal, StreamClass};
+
+use crate::body::{AttemptBody, BodySource};
+use crate::client::ClientConn;
+use crate::counters::bump;
+use crate::headers;
+use crate::hold::{Admission, Avoid, Hold};
+use crate::refuse::Refused;
+use crate::relay::{RelayBody, Reuse};
+use crate::slot::SlotRoute;
+use crate::target::{Lease, Target};
+use crate::tunnel;
+use crate::upstream::Channel;
+use crate::worker::Worker;
+
+/// The client is gone: there is nobody to answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the client is gone")]
+pub(crate) struct Gone;
+
+/// A request as the child is to see it.
+pub(crate) struct Outbound {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Incoming,
+    /// The client's half of an upgrade, when one is asked for.
+    pub(crate) upgrade: Option<OnUpgrade>,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Answered(Response<Incoming>, Channel),
+    Failed(Failure),
+    /// The lease was cut.
+    Cut,
+    ClientGone,
+}
+
+/// Forwards a request to what serves the slot.
+pub(crate) async fn forward(
+    worker: &Arc<Worker>,
+    conn: &Arc<ClientConn>,
+    slot: &Arc<SlotRoute>,
+    outbound: Outbound,
+) -> Result<Response<RelayBody>, Gone> {
+    let shared = &worker.shared;
+    let refuse = |refused: Refused| Ok(refused.answer(shared, None, conn.trusted));
+    let Outbound { method, uri, mut headers, body, upgrade } = outbound;
+    headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
+    let idempotent = is_idempotent(method.as_str());
+    let source = BodySource::new(body, if shared.config.retry { shared.config.replay_buffer } else { 0 });
+    let mut attempts_left = if shared.config.retry { shared.config.attempts.max(1) } else { 1 };
+    let mut hold = Hold::new(shared, conn, slot);
+    let mut avoid = None;
+
+    loop {
+        let mut lease = match hold.admit(avoid.take()).await {
+            Admission::Admitted(lease) => lease,
+            Admission::Refused(refused) => return refuse(refused),
+            Admission::ClientGone => return Err(Gone),
+        };
+        attempts_left -= 1;
+        let mut request = Request::new(source.attempt());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers.clone();
+        *request.version_mut() = Version::HTTP_11;
+
+        let failure = match attempt(worker, conn, &lease, request).await {
+            Attempt::Answered(response, channel) => match judge(&response, lease.target(), upgrade.is_some()) {
+                Ok(()) => {
+                    source.settle();
+                    return Ok(answer(worker, conn, lease, response, channel, upgrade, &source));
+                }
+                Err(failure) => failure,
+            },
+            Attempt::Cut => return refuse(Refused::new(Refusal::DeadlineCut)),
+            Attempt::ClientGone => return Err(Gone),
+            Attempt::Failed(_) if conn.body_violation().is_some() => {
+                let detail = conn.body_violation().map(|violation| violation.to_string());
+                return Ok(Refused::new(Refusal::BadHead).answer(shared, detail.as_deref(), conn.trusted));
+            }
+            Attempt::Failed(_) if source.is_broken() => return Err(Gone),
+            Attempt::Failed(failure) => failure,
+        };
+        let target = lease.target().clone();
+        lease.finish(match failure {
+            Failure::NotAdmitted => How::Finished,
+            Failure::NotSent | Failure::NoResponse | Failure::BadResponse => How::UpstreamBroke,
+        });
+        tracing::debug!(target = %target.label(), ?failure, "an attempt failed");
+        match decide(failure, idempotent, source.state(), attempts_left) {
+            Decision::GiveUp(refusal) => return refuse(Refused::new(refusal)),
+            Decision::RetryElsewhere => {
+                bump(&shared.counters.retries);
+                avoid = match failure {
+                    Failure::NotAdmitted => Some(Avoid { target, otherwise: Some(Refusal::ChildDraining) }),
+                    // Whoever owns the child notices its end too, and says what serves instead.
+                    Failure::NotSent => Some(Avoid { target, otherwise: None }),
+                    Failure::NoResponse | Failure::BadResponse => None,
+                };
+            }
+        }
+    }
+}
+
+/// Sends once, over a kept connection or a new one.
+async fn attempt(
+    worker: &Arc<Worker>,
+    conn: &Arc<ClientConn>,
+    lease: &Lease,
+    mut request: Request<AttemptBody>,
+) -> Attempt {
+    let target = lease.target();
+    let mut kept = target.pool.take(worker.index, worker.shared.config.pool_idle);
+    loop {
+        let reused = kept.is_some();
+        let mut channel = match kept.take() {
+            Some(channel) => channel,
+            None => match unless_ended(lease, conn, worker.connect(target)).await {
+                Ok(Ok(channel)) => channel,
+                Ok(Err(error)) => {
+                    tracing::debug!(target = %target.label(), %error, "no connection to a child");
+                    return Attempt::Failed(Failure::NotSent);
+                }
+                Err(ended) => return ended,
+            },
+        };
+        let sent = channel.sender.try_send_request(request);
+        match unless_ended(lease, conn, sent).await {
+            Err(ended) => return ended,
+            Ok(Ok(response)) => return Attempt::Answered(response, channel),
+            Ok(Err(mut error)) => match error.take_message() {
+                // The child has closed a kept connection meanwhile; nothing was sent.
+                Some(unsent) if reused => request = unsent,
+                Some(_) => return Attempt::Failed(Failure::NotSent),
+                None if error.error().is_parse() => return Attempt::Failed(Failure::BadResponse),
+                None => return Attempt::Failed(Failure::NoResponse),
+            },
+        }
+    }
+}
+
+/// Drives `work` until it is done, the lease is cut, or the client has reset its connection.
+async fn unless_ended<T>(lease: &Lease, conn: &Arc<ClientConn>, work: impl Future<Output = T>) -> Result<T, Attempt> {
+    let mut work = pin!(work);
+    let mut reset = pin!(conn.reset());
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        if lease.poll_cut(cx).is_ready() {
+            return Poll::Ready(Err(Attempt::Cut));
+        }
+        reset.as_mut().poll(cx).map(|()| Err(Attempt::ClientGone))
+    })
+    .await
+}
+
+/// Whether a response may be passed on.
+fn judge(response: &Response<Incoming>, target: &Target, upgrade: bool) -> Result<(), Failure> {
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS if !upgrade => Err(Failure::BadResponse),
+        StatusCode::SERVICE_UNAVAILABLE if not_admitted_by(response, target) => Err(Failure::NotAdmitted),
+        _ => Ok(()),
+    }
+}
+
+/// Only the generation's own nonce is believed.
+fn not_admitted_by(response: &Response<Incoming>, target: &Target) -> bool {
+    let value = response.headers().get(HeaderName::from_static(NOT_ADMITTED)).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.parse::<NotAdmitted>().ok()).is_some_and(|said| said.nonce == *target.nonce())
+}
+
+/// Begins to pass a response on.
+fn answer(
+    worker: &Arc<Worker>,
+    conn: &Arc<ClientConn>,
+    lease: Lease,
+    mut response: Response<Incoming>,
+    channel: Channel,
+    upgrade: Option<OnUpgrade>,
+    source: &BodySource,
+) -> Response<RelayBody> {
+    if !lease.begin_response() {
+        return Refused::new(Refusal::DeadlineCut).answer(&worker.shared, None, conn.trusted);
+    }
+    bump(&worker.shared.counters.answered);
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    headers::to_client(response.headers_mut(), switching);
+    *response.version_mut() = Version::HTTP_11;
+
+    if switching && let Some(client) = upgrade {
+        lease.reclass(StreamClass::Upgrade);
+        let child = hyper::upgrade::on(&mut response);
+        worker.spawn(tunnel::run(conn.clone(), lease, client, child));
+        conn.decide_upgrade(true);
+        return response.map(|_| RelayBody::full(bytes::Bytes::new()));
+    }
+    let class = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map_or(StreamClass::Request, StreamClass::of_content_type);
+    let hangup = match class {
+        StreamClass::Request | StreamClass::Upgrade | StreamClass::Job => false,
+        StreamClass::Stream => true,
+    };
+    if class != StreamClass::Request {
+        lease.reclass(class);
+    }
+    // A child that answers before it has read the whole request is not asked again on that connection.
+    let reuse = source.is_complete().then_some(Reuse { worker: worker.index, channel });
+    response.map(|incoming| RelayBody::relay(incoming, lease, conn.clone(), hangup, reuse))
+}

@@ -1,0 +1,155 @@
+//! Admission: a lease on what serves a slot, or a bounded wait for something that does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use supervisor_protocol::Refusal;
+use supervisor_protocol::time::millis;
+use tokio::time::Instant;
+
+use crate::client::ClientConn;
+use crate::counters::bump;
+use crate::plane::Shared;
+use crate::refuse::Refused;
+use crate::slot::{Absence, SlotRoute, SlotState};
+use crate::target::{Lease, Target};
+
+/// What came of asking for a lease.
+pub(crate) enum Admission {
+    Admitted(Lease),
+    Refused(Refused),
+    ClientGone,
+}
+
+/// A target that has just failed: another one is waited for, briefly.
+#[derive(Debug, Clone)]
+pub(crate) struct Avoid {
+    pub(crate) target: Arc<Target>,
+    /// What happens when no other comes: the answer, or `None` = the same one is tried again.
+    pub(crate) otherwise: Option<Refusal>,
+}
+
+/// The admission of one request, over all its attempts.
+pub(crate) struct Hold<'a> {
+    shared: &'a Shared,
+    conn: &'a Arc<ClientConn>,
+    slot: &'a Arc<SlotRoute>,
+    /// Set by the first wait: all waits of a request share one bound.
+    deadline: Option<Instant>,
+}
+
+/// What one look at the slot showed.
+enum Look {
+    Lease(Lease),
+    Refused(Refused),
+    /// Nothing serves; and when something is expected to.
+    Absent(Option<Duration>),
+    /// Only the target to be avoided serves.
+    Avoided,
+}
+
+impl<'a> Hold<'a> {
+    pub(crate) fn new(shared: &'a Shared, conn: &'a Arc<ClientConn>, slot: &'a Arc<SlotRoute>) -> Self {
+        Self { shared, conn, slot, deadline: None }
+    }
+
+    /// A lease on what serves now, or within the bounds.
+    pub(crate) async fn admit(&mut self, avoid: Option<Avoid>) -> Admission {
+        match self.look(avoid.as_ref()) {
+            Look::Lease(lease) => Admission::Admitted(lease),
+            Look::Refused(refused) => Admission::Refused(refused),
+            Look::Absent(_) | Look::Avoided => self.wait(avoid).await,
+        }
+    }
+
+    async fn wait(&mut self, avoid: Option<Avoid>) -> Admission {
+        let bounds = self.shared.config.hold;
+        let Some(_held) = Held::begin(self.shared) else { return Admission::Refused(Refused::new(Refusal::HoldFull)) };
+        let now = Instant::now();
+        let deadline = *self.deadline.get_or_insert(now + bounds.time);
+        let patience = deadline.min(now + self.shared.config.not_admitted_wait);
+        let mut avoid = avoid;
+
+        let place = self.slot.enqueue();
+        loop {
+            place.rearm();
+            let (until, expected) = match self.look(avoid.as_ref()) {
+                Look::Lease(lease) => return Admission::Admitted(lease),
+                Look::Refused(refused) => return Admission::Refused(refused),
+                Look::Avoided => (patience, None),
+                Look::Absent(expected) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if expected.is_some_and(|expected| expected > left) {
+                        return Admission::Refused(Refused::after(Refusal::NotServing, seconds(expected)));
+                    }
+                    (deadline, expected)
+                }
+            };
+            tokio::select! {
+                biased;
+                () = place.called() => {}
+                () = self.conn.input_ended() => return Admission::ClientGone,
+                () = tokio::time::sleep_until(until) => match avoid.take() {
+                    Some(Avoid { otherwise: Some(refusal), .. }) if until == patience => {
+                        return Admission::Refused(Refused::new(refusal));
+                    }
+                    Some(_) if until < deadline => {}
+                    Some(_) | None => {
+                        return Admission::Refused(Refused::after(Refusal::HoldExpired, seconds(expected)));
+                    }
+                },
+            }
+        }
+    }
+
+    fn look(&self, avoid: Option<&Avoid>) -> Look {
+        // A target that is retired has a successor by then; should it lie about that, the slot is absent.
+        for _ in 0..3 {
+            match &**self.slot.state() {
+                SlotState::Serving(target) if avoid.is_some_and(|avoid| Arc::ptr_eq(&avoid.target, target)) => {
+                    return Look::Avoided;
+                }
+                SlotState::Serving(target) => {
+                    if let Some(lease) = target.acquire(self.conn.abort.clone()) {
+                        return Look::Lease(lease);
+                    }
+                }
+                SlotState::Absent(Absence::Hold { forecast }) => {
+                    let now = self.shared.config.clock.now();
+                    return Look::Absent(forecast.map(|forecast| forecast.since(now)));
+                }
+                SlotState::Absent(Absence::Refuse { refusal, retry_after_s }) => {
+                    return Look::Refused(Refused::after(*refusal, *retry_after_s));
+                }
+            }
+        }
+        Look::Absent(None)
+    }
+}
+
+fn seconds(wait: Option<Duration>) -> Option<u32> {
+    wait.map(|wait| u32::try_from(millis(wait).div_ceil(1_000).max(1)).unwrap_or(u32::MAX))
+}
+
+/// One of the requests that wait.
+struct Held<'a>(&'a Shared);
+
+impl<'a> Held<'a> {
+    fn begin(shared: &'a Shared) -> Option<Self> {
+        use std::sync::atomic::Ordering;
+        let most = u64::try_from(shared.config.hold.requests).unwrap_or(u64::MAX);
+        shared
+            .counters
+            .held_now
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now < most).then_some(now + 1))
+            .ok()?;
+        bump(&shared.counters.held);
+        Some(Self(shared))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.counters.held_now.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,131 @@
+//! The path of one request through the plane, from its head to whoever answers it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Request, Response, Uri};
+use http_body::Body;
+use hyper::body::Incoming;
+use router_core::head::Head;
+use supervisor_protocol::Refusal;
+use supervisor_protocol::headers::HOST;
+
+use crate::client::{Announced, ClientConn};
+use crate::counters::bump;
+use crate::forward::{Gone, Outbound, forward};
+use crate::headers;
+use crate::local::{LocalRequest, is_lifecycle, is_reserved};
+use crate::refuse::Refused;
+use crate::relay::RelayBody;
+use crate::worker::Worker;
+
+/// Answers one request, or finds that nobody waits for the answer.
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    conn: Arc<ClientConn>,
+    request: Request<Incoming>,
+) -> Result<Response<RelayBody>, Gone> {
+    let shared = &worker.shared;
+    bump(&shared.counters.requests);
+    let mut response = match conn.next() {
+        Some(Announced::Head(head)) => {
+            let empty = request.body().is_end_stream();
+            let response = route(&worker, &conn, head, request).await?;
+            if head.upgrade && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+                conn.decide_upgrade(false);
+            }
+            if !empty {
+                // hyper closes a connection whose request body nobody has read to its end.
+                conn.linger();
+            }
+            response
+        }
+        Some(Announced::Refused(why)) => {
+            let detail = why.to_string();
+            closing(Refused::new(why.refusal()).answer(shared, Some(&detail), conn.trusted))
+        }
+        // Unreachable: hyper sees no head that was not announced.
+        None => closing(Refused::new(Refusal::BadHead).answer(shared, None, conn.trusted)),
+    };
+    if conn.trusted {
+        response.headers_mut().insert(HeaderName::from_static(HOST), worker.stamp.clone());
+    }
+    if shared.announce.load(Ordering::Acquire) && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+        response = closing(response);
+    }
+    Ok(response)
+}
+
+fn closing(mut response: Response<RelayBody>) -> Response<RelayBody> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn route(
+    worker: &Arc<Worker>,
+    conn: &Arc<ClientConn>,
+    head: Head,
+    mut request: Request<Incoming>,
+) -> Result<Response<RelayBody>, Gone> {
+    let shared = &worker.shared;
+    let refuse = |refusal: Refusal| Ok(Refused::new(refusal).answer(shared, None, conn.trusted));
+    if is_reserved(request.uri().path()) {
+        return local(worker, conn, request).await;
+    }
+    if let Some(refusal) = shared.closed.load().as_deref() {
+        return refuse(*refusal);
+    }
+    let table = shared.table.load();
+    let Some(found) = table.find(request.uri().path()) else { return refuse(Refusal::NotFound) };
+    if is_lifecycle(found.rest) || is_lifecycle(found.path) {
+        return refuse(Refusal::NotFound);
+    }
+    let Some(uri) = rewritten(found.path, request.uri().query()) else { return refuse(Refusal::BadHead) };
+    let slot = found.slot;
+    drop(table);
+
+    let upgrade = head.upgrade.then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let mut headers = parts.headers;
+    headers::to_child(&mut headers, conn.peer, conn.trusted, head.upgrade);
+    forward(worker, conn, &slot, Outbound { method: parts.method, uri, headers, body, upgrade }).await
+}
+
+/// The target as the child sees it.
+fn rewritten(path: &str, query: Option<&str>) -> Option<Uri> {
+    let target = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let path_and_query = http::uri::PathAndQuery::try_from(target).ok()?;
+    Some(Uri::from(path_and_query))
+}
+
+async fn local(
+    worker: &Arc<Worker>,
+    conn: &Arc<ClientConn>,
+    request: Request<Incoming>,
+) -> Result<Response<RelayBody>, Gone> {
+    let shared = &worker.shared;
+    let (parts, _) = request.into_parts();
+    let answer = shared.local.answer(LocalRequest {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(ToOwned::to_owned),
+        peer: conn.peer,
+        headers: parts.headers,
+    });
+    let answered = tokio::select! {
+        biased;
+        answered = answer => answered,
+        () = conn.input_ended() => return Err(Gone),
+    };
+    Ok(match answered {
+        Some(response) => {
+            bump(&shared.counters.local);
+            response.map(RelayBody::Full)
+        }
+        None => Refused::new(Refusal::NotFound).answer(shared, None, conn.trusted),
+    })
+}
