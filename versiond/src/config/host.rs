@@ -1,45 +1,22 @@
 //! `[host]` and `[catalog]`.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use ipnet::IpNet;
+use router_dataplane::{PeerRange, PeerRanges};
 use sha2::{Digest, Sha256};
 use supervisor_protocol::{HostId, ServiceName};
 use versiond_core::catalog::Removals;
 
-use super::setting::Source;
+use super::setting::{Origin, Setting, Source};
+use crate::process::PortRange;
 use super::{CatalogConfig, CatalogSource, ConfigError, HostConfig, file};
-
-/// Ports for children, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortRange {
-    pub first: u16,
-    pub last: u16,
-}
-
-impl PortRange {
-    /// How many ports there are.
-    #[must_use]
-    pub fn count(self) -> u32 {
-        u32::from(self.last) - u32::from(self.first) + 1
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
 
 /// Why a value was refused, where the type itself does not say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ValueError {
-    #[error("a port range is two ports, the lower first, as in `20000-20999`")]
-    PortRange,
     #[error("the admin socket is `unix:/path`; TCP is not available in this release")]
     Admin,
     #[error("the path must be absolute")]
@@ -54,32 +31,7 @@ pub(super) enum ValueError {
     Count,
     #[error("an address with port, as in `127.0.0.1:8080`")]
     Address,
-    #[error("a network, as in `10.0.0.0/8`")]
-    Network,
 }
-
-impl FromStr for PortRange {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (first, last) = text.split_once('-').ok_or(ValueError::PortRange)?;
-        let port = |text: &str| text.trim().parse::<u16>().map_err(|_| ValueError::PortRange);
-        let range = PortRange { first: port(first)?, last: port(last)? };
-        if range.first == 0 || range.first > range.last { Err(ValueError::PortRange) } else { Ok(range) }
-    }
-}
-
-/// Loopback, link-local and private ranges.
-const STATUS_ALLOW: [&str; 8] = [
-    "127.0.0.0/8",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fe80::/10",
-];
 
 pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConfig, ConfigError> {
     let id = match source.pick("host.id", &["VERSIOND_HOST_ID"], file.id, HostId::from_str)? {
@@ -98,7 +50,7 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
         id,
         listen: source.pick_or("host.listen", &["VERSIOND_LISTEN"], file.listen, "0.0.0.0:8080", address)?,
         status_listen: source.pick("host.status_listen", &["VERSIOND_STATUS_LISTEN"], file.status_listen, address)?,
-        status_allow: networks(source, file.status_allow)?,
+        status_allow: ranges(source, file.status_allow)?,
         admin: source.pick_or("host.admin", &["VERSIOND_ADMIN"], file.admin, "unix:/run/versiond/admin.sock", admin)?,
         metrics: source.pick_or("host.metrics", &["VERSIOND_METRICS"], file.metrics, "127.0.0.1:9464", |text| {
             if text == "none" { Ok(None) } else { address(text).map(Some) }
@@ -172,19 +124,25 @@ impl FromStr for CatalogSource {
     }
 }
 
-fn networks(
+/// Loopback, link-local and private ranges unless the operator says otherwise.
+fn ranges(
     source: &mut Source<'_>,
     file: Option<toml::Spanned<Vec<toml::Spanned<String>>>>,
-) -> Result<Vec<IpNet>, ConfigError> {
+) -> Result<Vec<PeerRange>, ConfigError> {
     let file = file.map(|list| {
         let span = list.span();
         let texts = list.into_inner().into_iter().map(toml::Spanned::into_inner).collect::<Vec<_>>();
         toml::Spanned::new(span, super::setting::Scalar(texts.join(",")))
     });
-    source.pick_or("host.status_allow", &["VERSIOND_STATUS_ALLOW"], file, &STATUS_ALLOW.join(","), |text| {
+    let picked = source.pick("host.status_allow", &["VERSIOND_STATUS_ALLOW"], file, |text| {
         let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-        texts.map(|text| text.parse::<IpNet>().map_err(|_| ValueError::Network)).collect::<Result<Vec<_>, _>>()
-    })
+        texts.map(PeerRange::from_str).collect::<Result<Vec<_>, _>>()
+    })?;
+    Ok(picked.unwrap_or_else(|| {
+        let (key, value) = ("host.status_allow".to_owned(), "loopback, private and link-local ranges".to_owned());
+        source.settings.push(Setting { key, value, origin: Origin::Default });
+        PeerRanges::private().0
+    }))
 }
 
 fn address(text: &str) -> Result<SocketAddr, ValueError> {

@@ -15,20 +15,21 @@ mod setting;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use ipnet::IpNet;
 use router_core::route::RoutePattern;
+use router_dataplane::PeerRange;
 use supervisor_protocol::{HostId, ServiceName, StreamClass};
 use versiond_core::budget::{self, Budget};
 use versiond_core::catalog::{ParseContext, Removals, ServiceShape, UrlRules};
 
-pub use error::ConfigError;
-pub use host::PortRange;
+pub use error::{ConfigError, chain};
+pub use crate::process::PortRange;
 pub use service::{ClassRule, Contract};
 pub use setting::{Origin, Setting};
+pub use supervisor_protocol::time::parse_duration;
 
 /// The environment, as a value.
 pub type Env = BTreeMap<String, String>;
@@ -57,7 +58,8 @@ pub struct HostConfig {
     pub listen: SocketAddr,
     /// Where status endpoints are answered instead of on the data listener.
     pub status_listen: Option<SocketAddr>,
-    pub status_allow: Vec<IpNet>,
+    /// Peers that the status endpoints answer.
+    pub status_allow: Vec<PeerRange>,
     /// The path of the admin socket.
     pub admin: Utf8PathBuf,
     pub metrics: Option<SocketAddr>,
@@ -65,15 +67,6 @@ pub struct HostConfig {
     pub child_ports: PortRange,
     /// Worker threads of the data plane.
     pub threads: usize,
-}
-
-impl HostConfig {
-    /// Whether the host's status is answered to this peer.
-    #[must_use]
-    pub fn may_see_status(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.status_allow.iter().any(|net| net.contains(&peer))
-    }
 }
 
 /// `[catalog]`

@@ -9,7 +9,7 @@ use toml::Spanned;
 use versiond_core::catalog::ServiceShape;
 
 use super::host::any;
-use super::setting::{Origin, Source};
+use super::setting::Source;
 use super::{ConfigError, Env, ServiceConfig, file};
 
 /// Which contract a service's children speak.
@@ -261,12 +261,4 @@ pub(super) fn name(source: &Source<'_>, section: &Spanned<String>) -> Result<Ser
     let text = section.get_ref();
     ServiceName::from_str(text)
         .map_err(|error| source.refuse("service".to_owned(), text.clone(), section.span().start, error))
-}
-
-#[cfg(test)]
-pub(super) fn origin_line(origin: &Origin) -> Option<usize> {
-    match origin {
-        Origin::File { line, .. } => Some(*line),
-        Origin::Default | Origin::Env(_) => None,
-    }
 }

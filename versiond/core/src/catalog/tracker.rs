@@ -134,7 +134,8 @@ impl Tracker {
                 Entry::Blocked(reason) => Some(reason.clone()),
             };
         }
-        slots.retain(|_, intent| !intent.artifact.as_ref().is_some_and(|artifact| self.deny.contains(&artifact.sha256)));
+        slots
+            .retain(|_, intent| !intent.artifact.as_ref().is_some_and(|artifact| self.deny.contains(&artifact.sha256)));
         Desired { revision: self.revision(), slots, deny: self.deny.clone() }
     }
 
