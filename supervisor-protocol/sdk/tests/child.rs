@@ -208,3 +208,16 @@ fn a_client_that_closes_its_half_still_gets_the_whole_answer() {
     let whole = support::Stream { socket, read: Vec::new() }.rest();
     assert_eq!(whole.text().matches("data: tick").count(), 10);
 }
+
+// F57: the proxy keeps idle connections for 5 s. A POST sent on one after that must not meet a close of ours.
+#[test]
+fn f57_a_connection_that_was_idle_for_longer_than_the_proxy_keeps_one_still_answers() {
+    let child = child();
+    let mut socket = child.connect();
+    socket.write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut stream = support::Stream { socket, read: Vec::new() };
+    stream.until("hello");
+    // The time itself is what is tested.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(exchange(&mut stream.socket, "POST", "/jobs/1", &[], b"").text(), "done");
+}
