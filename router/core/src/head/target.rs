@@ -62,7 +62,7 @@ const fn is_path(byte: u8) -> bool {
 }
 
 const fn is_query(byte: u8) -> bool {
-    is_path(byte) || matches!(byte, b'?' | b'"' | b'{' | b'}' | b'^' | b'`' | b'\\')
+    is_path(byte) || matches!(byte, b'?' | b'{' | b'}' | b'^' | b'`' | b'\\')
 }
 
 const fn is_sub_delim(byte: u8) -> bool {

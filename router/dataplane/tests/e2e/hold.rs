@@ -1,0 +1,107 @@
+//! Requests for an approved slot that nothing serves: held within bounds, then refused by name.
+
+use std::time::Duration;
+
+use router_dataplane::{Absence, Upstream};
+use supervisor_protocol::{Refusal, Tick};
+
+use crate::common::*;
+
+// F16: neither 404 nor 503 for an approved version while something will serve it within the bound.
+#[tokio::test]
+async fn f16_requests_wait_for_the_next_generation_whatever_their_method() {
+    let rig = Rig::new();
+    let mut clients = Vec::new();
+    for n in 0..40 {
+        let mut client = rig.client().await;
+        let verb = if n % 2 == 0 { "GET" } else { "POST" };
+        client.send(format!("{verb} /devshard/v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")).await;
+        clients.push(client);
+    }
+    until("held", || rig.plane.counters().held_now == 40).await;
+    assert_eq!(rig.slot.waiting(), 40);
+    rig.publish(named("new").await);
+    for mut client in clients {
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, "new"));
+    }
+    let counters = rig.plane.counters();
+    assert_eq!((counters.held_now, counters.held, rig.slot.waiting()), (0, 40, 0));
+    assert!(counters.refused.values().all(|count| *count == 0));
+}
+
+#[tokio::test]
+async fn f16_a_crash_between_two_generations_is_waited_out() {
+    let rig = Rig::with(|config| config.not_admitted_wait = PATIENCE);
+    // Nothing listens there any more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    rig.publish(gone);
+    let mut client = rig.client().await;
+    client.send("POST /devshard/v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+    until("held", || rig.plane.counters().held_now == 1).await;
+    rig.slot.withdraw(Absence::Hold { forecast: None }).unwrap().retire();
+    rig.publish(named("new").await);
+    assert_eq!(client.reply().await.text(), "new");
+}
+
+#[tokio::test]
+async fn a_hold_ends_at_its_bound_with_a_typed_refusal() {
+    let rig = Rig::with(|config| config.hold.time = Duration::from_millis(50));
+    let reply = rig.get("/devshard/v1/x").await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "hold_expired"));
+    assert_eq!(reply.header("versiond-not-admitted"), Some("hold_expired; nonce=boot1"));
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert_eq!(rig.plane.counters().held_now, 0);
+}
+
+#[tokio::test]
+async fn a_forecast_beyond_the_bound_refuses_at_once_those_that_come_and_those_that_wait() {
+    let rig = Rig::new();
+    let mut waiting = rig.client().await;
+    waiting.send_get("/devshard/v1/x").await;
+    until("held", || rig.plane.counters().held_now == 1).await;
+    let forecast = Tick(rig.clock.now().0 + 60_000);
+    rig.slot.withdraw(Absence::Hold { forecast: Some(forecast) });
+    for reply in [waiting.reply().await, rig.get("/devshard/v1/x").await] {
+        assert_eq!((reply.status, reply.code().as_str()), (503, "not_serving"));
+        let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        assert!((50..=60).contains(&seconds), "{seconds}");
+    }
+
+    rig.slot.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: Some(7) });
+    assert_eq!(rig.get("/devshard/v1/x").await.header("retry-after"), Some("7"));
+    rig.slot.withdraw(Absence::Refuse { refusal: Refusal::NotFound, retry_after_s: None });
+    assert_eq!(rig.get("/devshard/v1/x").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_hold_is_bounded_in_number_and_a_client_that_leaves_frees_its_place() {
+    let rig = Rig::with(|config| config.hold.requests = 2);
+    let mut first = rig.client().await;
+    let mut second = rig.client().await;
+    first.send_get("/devshard/v1/x").await;
+    second.send_get("/devshard/v1/x").await;
+    until("full", || rig.plane.counters().held_now == 2).await;
+    assert_eq!(rig.get("/devshard/v1/x").await.code(), "hold_full");
+    drop(first);
+    until("left", || rig.plane.counters().held_now == 1).await;
+    let mut third = rig.client().await;
+    third.send_get("/devshard/v1/x").await;
+    until("full again", || rig.plane.counters().held_now == 2).await;
+    rig.publish(named("new").await);
+    assert_eq!((second.reply().await.text(), third.reply().await.text()), ("new".into(), "new".into()));
+    assert_eq!(rig.slot.current().unwrap().load().admitted, 2);
+}
+
+#[tokio::test]
+async fn a_target_that_is_retired_and_not_replaced_counts_as_absent() {
+    let rig = Rig::new();
+    let target = rig.target(Upstream::Tcp(named("old").await));
+    rig.slot.publish(target.clone());
+    target.retire();
+    let mut client = rig.client().await;
+    client.send_get("/devshard/v1/x").await;
+    until("held", || rig.plane.counters().held_now == 1).await;
+    rig.publish(named("new").await);
+    assert_eq!(client.reply().await.text(), "new");
+}
