@@ -83,9 +83,9 @@ pub enum State {
     /// Its leases are gone and it has been told to drain; what it counts itself goes on.
     Draining { facts: Facts, drain: Drain },
     /// It has been sent its stop signal.
-    Terminating { why: Ending, kill_at: Tick },
+    Terminating { facts: Facts, why: Ending, kill_at: Tick },
     /// Its whole group has been killed; the exit is awaited.
-    Killing { why: Ending },
+    Killing { facts: Facts, why: Ending },
 }
 
 /// Why a generation is being stopped.
@@ -155,7 +155,7 @@ impl Gen {
         }
     }
 
-    /// What the build said of itself, while that is known.
+    /// What the build said of itself, from then on.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         match &self.state {
@@ -165,8 +165,10 @@ impl Gen {
             | State::Ready { facts }
             | State::Serving { facts, .. }
             | State::Retired { facts, .. }
-            | State::Draining { facts, .. } => Some(facts),
-            State::Fetching | State::Preflight | State::Terminating { .. } | State::Killing { .. } => None,
+            | State::Draining { facts, .. }
+            | State::Terminating { facts, .. }
+            | State::Killing { facts, .. } => Some(facts),
+            State::Fetching | State::Preflight => None,
         }
     }
 
@@ -297,29 +299,38 @@ impl Gen {
     }
 
     pub(crate) fn terminate(&mut self, why: Ending, grace: Duration, now: Tick) -> bool {
-        if !self.has_process() {
-            return false;
-        }
-        if let State::Terminating { .. } | State::Killing { .. } = self.state {
-            return false;
-        }
-        self.enter(State::Terminating { why, kill_at: now.after(grace) }, now)
+        let facts = match &self.state {
+            State::Starting { facts }
+            | State::Warming { facts, .. }
+            | State::Ready { facts }
+            | State::Serving { facts, .. }
+            | State::Retired { facts, .. }
+            | State::Draining { facts, .. } => facts.clone(),
+            State::Fetching
+            | State::Preflight
+            | State::Waiting { .. }
+            | State::Terminating { .. }
+            | State::Killing { .. } => return false,
+        };
+        self.enter(State::Terminating { facts, why, kill_at: now.after(grace) }, now)
     }
 
     pub(crate) fn kill(&mut self, now: Tick) -> bool {
-        let why = match &self.state {
-            State::Terminating { why, .. } => why.clone(),
-            State::Retired { drain, .. } | State::Draining { drain, .. } => {
-                Ending::Drained(drain.end(DrainOutcome::Forced, now))
+        let (facts, why) = match &self.state {
+            State::Terminating { facts, why, .. } => (facts.clone(), why.clone()),
+            State::Retired { facts, drain } | State::Draining { facts, drain } => {
+                (facts.clone(), Ending::Drained(drain.end(DrainOutcome::Forced, now)))
             }
-            State::Starting { .. } | State::Warming { .. } | State::Ready { .. } => Ending::Abandoned,
+            State::Starting { facts } | State::Warming { facts, .. } | State::Ready { facts } => {
+                (facts.clone(), Ending::Abandoned)
+            }
             State::Fetching
             | State::Preflight
             | State::Waiting { .. }
             | State::Serving { .. }
             | State::Killing { .. } => return false,
         };
-        self.enter(State::Killing { why }, now)
+        self.enter(State::Killing { facts, why }, now)
     }
 
     fn enter(&mut self, state: State, now: Tick) -> bool {

@@ -198,30 +198,29 @@ fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
     }
 }
 
-/// Why a described candidate may not start now.
+/// Why a described candidate may not start now. It starts alone, or beside one other when both may share:
+/// what serves, or what drains after a removal or beside a crash, for then nothing else serves the slot.
 fn start_block(slot: &Slot, candidate: &Gen) -> Option<Reason> {
     let others = || slot.generations.values().filter(|other| other.number != candidate.number && other.has_process());
     let shares = |generation: &Gen| match generation.facts().map(|facts| facts.state) {
         Some(StateKind::None | StateKind::Shared) => true,
         Some(StateKind::Local) | None => false,
     };
-    if let Some(leaving) = others().find(|other| other.is_leaving()) {
-        return Some(if shares(candidate) {
-            Reason::PredecessorPresent { generation: leaving.number.0 }
-        } else {
-            Reason::DataDirectoryBusy { generation: leaving.number.0 }
+    let apart = |other: &Gen| !shares(other) || !shares(candidate);
+    let leaving = || others().filter(|other| other.is_leaving());
+    if let Some(holder) = leaving().find(|other| apart(other)) {
+        return Some(Reason::DataDirectoryBusy { generation: holder.number.0 });
+    }
+    if let Some(serving) = slot.serving().filter(|serving| apart(serving)) {
+        let local = if shares(candidate) { serving.number } else { candidate.number };
+        return Some(Reason::NeedsWindow {
+            detail: format!(
+                "{local} keeps its state in the slot's data directory, so old and new may not run side by side"
+            ),
         });
     }
-    let serving = slot.serving()?;
-    if shares(serving) && shares(candidate) {
-        return None;
-    }
-    let local = if shares(candidate) { serving.number } else { candidate.number };
-    Some(Reason::NeedsWindow {
-        detail: format!(
-            "{local} keeps its state in the slot's data directory, so old and new may not run side by side"
-        ),
-    })
+    let oldest = leaving().next()?;
+    (others().count() > 1).then_some(Reason::PredecessorPresent { generation: oldest.number.0 })
 }
 
 fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {

@@ -2,6 +2,8 @@
 //! generation then stands, why nothing more is done, and when the slot wants to be asked again. A change
 //! of behaviour is a change of these files.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+
 mod script;
 
 use std::fmt::Write;

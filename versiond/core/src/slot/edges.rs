@@ -9,6 +9,14 @@ use crate::generation::{Drain, Ending, Exit, Failure, Gen, State};
 use crate::plan;
 use crate::slot::{Failed, Input, Slot, Step, Want};
 
+/// What the shell was asked, and has failed at.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Fetch,
+    Describe,
+    Launch,
+}
+
 impl Slot {
     fn state(&self, number: Generation) -> Option<&State> {
         self.generations.get(&number).map(|generation| &generation.state)
@@ -27,21 +35,22 @@ impl Slot {
                 let taken = self.generations.get_mut(&number).is_some_and(|generation| generation.fetched(now));
                 if taken { vec![Step::Describe(number)] } else { Vec::new() }
             }
-            Input::FetchFailed(number, failed) => self.fail(number, now, |sha256, retry_in_ms| match failed {
-                Failed::Fetch(detail) => Reason::FetchFailed { sha256, detail, retry_in_ms },
-                Failed::Hash { found } => Reason::HashMismatch { expected: sha256, found, retry_in_ms },
-                Failed::Artifact(detail) => Reason::ArtifactRefused { sha256, detail, retry_in_ms },
-                Failed::Ledger(detail) => Reason::LedgerUnwritable { detail },
-            }),
+            Input::FetchFailed(number, failed) => {
+                self.fail(number, Asked::Fetch, now, |sha256, retry_in_ms| match failed {
+                    Failed::Fetch(detail) => Reason::FetchFailed { sha256, detail, retry_in_ms },
+                    Failed::Hash { found } => Reason::HashMismatch { expected: sha256, found, retry_in_ms },
+                    Failed::Artifact(detail) => Reason::ArtifactRefused { sha256, detail, retry_in_ms },
+                    Failed::Ledger(detail) => Reason::LedgerUnwritable { detail },
+                })
+            }
             Input::Described(number, facts) => {
                 if let Some(generation) = self.generations.get_mut(&number) {
                     generation.described(facts, now);
                 }
                 Vec::new()
             }
-            Input::PreflightFailed(number, detail) => {
-                self.fail(number, now, |_, retry_in_ms| Reason::PreflightFailed { detail, retry_in_ms })
-            }
+            Input::PreflightFailed(number, detail) => self
+                .fail(number, Asked::Describe, now, |_, retry_in_ms| Reason::PreflightFailed { detail, retry_in_ms }),
             Input::Launched(number) => {
                 let timings = self.timings.clone();
                 if let Some(generation) = self.generations.get_mut(&number) {
@@ -49,9 +58,9 @@ impl Slot {
                 }
                 Vec::new()
             }
-            Input::LaunchFailed(number, detail) => {
-                self.fail(number, now, |sha256, retry_in_ms| Reason::StartFailed { sha256, detail, retry_in_ms })
-            }
+            Input::LaunchFailed(number, detail) => self.fail(number, Asked::Launch, now, |sha256, retry_in_ms| {
+                Reason::StartFailed { sha256, detail, retry_in_ms }
+            }),
             Input::Probed(number, probe) => {
                 let timings = self.timings.clone();
                 if let Some(generation) = self.generations.get_mut(&number) {
@@ -77,24 +86,39 @@ impl Slot {
         }
     }
 
-    /// A candidate that is no more (or never was): remembered, forgotten, tried again later.
-    fn fail(&mut self, number: Generation, now: Tick, reason: impl FnOnce(String, u64) -> Reason) -> Vec<Step> {
+    /// What was asked of a candidate has failed: remembered, forgotten, tried again later. An answer to
+    /// what is no longer asked changes nothing.
+    fn fail(
+        &mut self,
+        number: Generation,
+        asked: Asked,
+        now: Tick,
+        reason: impl FnOnce(String, u64) -> Reason,
+    ) -> Vec<Step> {
         let Some(generation) = self.generations.get(&number) else { return Vec::new() };
-        let ending = match &generation.state {
-            State::Terminating { why, .. } | State::Killing { why } => Some(why.clone()),
-            State::Fetching
-            | State::Preflight
-            | State::Waiting { .. }
-            | State::Starting { .. }
-            | State::Warming { .. }
-            | State::Ready { .. }
-            | State::Serving { .. }
-            | State::Retired { .. }
-            | State::Draining { .. } => None,
-        };
-        if ending.is_none() {
-            let sha256 = generation.sha256;
-            self.remember(sha256, now, reason);
+        match (&generation.state, asked) {
+            (State::Fetching, Asked::Fetch)
+            | (State::Preflight, Asked::Describe)
+            | (State::Starting { .. }, Asked::Launch) => {
+                let sha256 = generation.sha256;
+                self.remember(sha256, now, reason);
+            }
+            // It was given up while it was being made, and so is no failure of the build.
+            (State::Terminating { .. } | State::Killing { .. }, Asked::Launch) => {}
+            (
+                State::Fetching
+                | State::Preflight
+                | State::Waiting { .. }
+                | State::Starting { .. }
+                | State::Warming { .. }
+                | State::Ready { .. }
+                | State::Serving { .. }
+                | State::Retired { .. }
+                | State::Draining { .. }
+                | State::Terminating { .. }
+                | State::Killing { .. },
+                Asked::Fetch | Asked::Describe | Asked::Launch,
+            ) => return Vec::new(),
         }
         self.forget(number);
         vec![Step::Forget(number, None)]
@@ -104,13 +128,19 @@ impl Slot {
         let Some(generation) = self.generations.get(&number) else { return Vec::new() };
         let (sha256, since) = (generation.sha256, generation.since);
         match generation.state.clone() {
-            State::Terminating { why: Ending::Drained(end), .. } | State::Killing { why: Ending::Drained(end) } => {
+            State::Terminating { why: Ending::Drained(end), .. } | State::Killing { why: Ending::Drained(end), .. } => {
                 self.forget(number);
                 vec![Step::Forget(number, Some(end))]
             }
-            State::Retired { drain, .. } | State::Draining { drain, .. } => {
+            State::Retired { drain, .. } => {
+                self.forget(number);
+                vec![Step::Forget(number, Some(drain.end(DrainOutcome::ProcessGone, now)))]
+            }
+            State::Draining { drain, .. } => {
+                // It may end by itself once it is done. A count that never came is no zero, but a clean exit is.
+                let left = self.leases(number).total() + self.child_load.get(&number).copied().unwrap_or_default();
                 let outcome =
-                    if self.leases(number).total() == 0 { DrainOutcome::Drained } else { DrainOutcome::ProcessGone };
+                    if exit == Exit::Code(0) && left == 0 { DrainOutcome::Drained } else { DrainOutcome::ProcessGone };
                 self.forget(number);
                 vec![Step::Forget(number, Some(drain.end(outcome, now)))]
             }
@@ -141,7 +171,7 @@ impl Slot {
             | State::Preflight
             | State::Waiting { .. }
             | State::Terminating { why: Ending::Abandoned, .. }
-            | State::Killing { why: Ending::Abandoned } => {
+            | State::Killing { why: Ending::Abandoned, .. } => {
                 self.forget(number);
                 vec![Step::Forget(number, None)]
             }
@@ -210,8 +240,8 @@ impl Slot {
         let (sha256, mut grace) = (generation.sha256, self.timings.stop_grace);
         let why = match &generation.state {
             State::Retired { drain, .. } | State::Draining { drain, .. } => {
-                let left = self.leases(number).total() + self.child_load.get(&number).copied().unwrap_or_default();
-                let outcome = if left == 0 { DrainOutcome::Drained } else { DrainOutcome::DeadlineCut };
+                let empty = self.is_idle(number) && self.child_load.get(&number) == Some(&0);
+                let outcome = if empty { DrainOutcome::Drained } else { DrainOutcome::DeadlineCut };
                 Ending::Drained(drain.end(outcome, now))
             }
             State::Warming { deadline, detail, .. } => {

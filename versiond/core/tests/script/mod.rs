@@ -13,7 +13,6 @@
 
 use std::time::Duration;
 
-use supervisor_protocol::admin::Phase;
 use supervisor_protocol::contract::{Role, StateKind};
 use supervisor_protocol::time::parse_duration;
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
@@ -23,49 +22,30 @@ use versiond_core::slot::{Failed, Input, Slot, Step, Want};
 use versiond_core::timings::Timings;
 
 /// A slot, its clock, and the numbers it has been given.
-pub struct Script {
-    pub slot: Slot,
-    pub now: Tick,
+pub(crate) struct Script {
+    slot: Slot,
+    now: Tick,
     next: u64,
 }
 
 /// What one line did.
-pub struct Played {
-    pub line: String,
-    pub now: Tick,
-    pub steps: Vec<Step>,
+pub(crate) struct Played {
+    pub(crate) line: String,
+    pub(crate) now: Tick,
+    pub(crate) steps: Vec<Step>,
     /// The slot as the line left it.
-    pub slot: Slot,
+    pub(crate) slot: Slot,
 }
 
 impl Script {
-    pub fn new() -> Script {
+    pub(crate) fn new() -> Script {
         Script { slot: Slot::new(Timings::default()), now: Tick::ZERO, next: 1 }
     }
 
     /// Plays every line and returns what each did.
-    pub fn play(&mut self, text: &str) -> Vec<Played> {
+    pub(crate) fn play(&mut self, text: &str) -> Vec<Played> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         lines.map(|line| self.line(line)).collect()
-    }
-
-    /// Plays every line and returns the steps of the last.
-    pub fn last(&mut self, text: &str) -> Vec<Step> {
-        self.play(text).pop().map(|played| played.steps).unwrap_or_default()
-    }
-
-    /// Where a generation stands; `None` when it is gone.
-    pub fn phase(&self, number: u64) -> Option<Phase> {
-        self.slot.generations().find(|generation| generation.number.0 == number).map(|found| found.phase())
-    }
-
-    pub fn serving(&self) -> Option<u64> {
-        self.slot.serving().map(|serving| serving.number.0)
-    }
-
-    /// The codes of the reasons in force.
-    pub fn why(&self) -> Vec<&'static str> {
-        self.slot.reasons(self.now).iter().map(Reason::code).collect()
     }
 
     fn line(&mut self, line: &str) -> Played {
@@ -89,7 +69,7 @@ impl Script {
 }
 
 /// The artifact whose hash is that digit, again and again.
-pub fn artifact(name: &str) -> Artifact {
+fn artifact(name: &str) -> Artifact {
     let sha256: Sha256 = name.repeat(64).parse().unwrap();
     Artifact { sha256, urls: vec![format!("https://releases.example/{name}")], size: None, entry: None }
 }

@@ -1,0 +1,210 @@
+//! What a random world is made of: builds that behave well or badly, and what happens to them.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use supervisor_protocol::contract::{Role, StateKind};
+use supervisor_protocol::{ByClass, Sha256, StreamClass};
+use versiond_core::catalog::Artifact;
+use versiond_core::generation::Facts;
+use versiond_core::timings::Timings;
+
+/// One world, from beginning to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Story {
+    pub(crate) builds: Vec<Build>,
+    /// What happens, each so many milliseconds after the one before.
+    pub(crate) ops: Vec<(u64, Op)>,
+    /// How long answers take, in milliseconds, one after the other and again from the start.
+    pub(crate) latencies: Vec<u64>,
+    /// Classes that could outlast the whole drain.
+    pub(crate) short_drain: bool,
+}
+
+/// How the bytes of one hash behave.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Build {
+    pub(crate) state: StateKind,
+    pub(crate) fetch: Fetch,
+    pub(crate) describes: bool,
+    pub(crate) launches: bool,
+    pub(crate) warm: Warm,
+    /// Exits so long after it was published, as often as it says.
+    pub(crate) crash: Option<(u64, u8)>,
+    pub(crate) drain: ChildDrain,
+    /// Exits so long after its stop signal; `None` hangs until it is killed.
+    pub(crate) stops: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fetch {
+    Good,
+    GoodAfterFailures(u8),
+    WrongHash,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Warm {
+    /// Silent, then ready.
+    ReadyAfter(u64),
+    /// Says that it initializes, then is ready.
+    InitializesFor(u64),
+    InitializesForever,
+    Silent,
+    ExitsAfter(u64),
+}
+
+/// What becomes of `POST /drain`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ChildDrain {
+    EmptyAfter(u64),
+    NoAnswer,
+    ExitsAfter(u64, i32),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    Serve(usize),
+    Keep,
+    Nothing,
+    /// The host stops, with so much time left.
+    Stop(u64),
+    Force,
+    /// A lease of whatever serves, that lasts so long.
+    Lease(StreamClass, u64),
+    /// A request that lasts so long, and whose response head, so long after the start, makes it another.
+    Turns(u64, u64, StreamClass),
+    /// The serving process ends by itself.
+    Crash,
+    /// One round of probes of the serving process goes wrong.
+    LoseProbe,
+    /// An answer comes again although the generation has moved on.
+    Stale(u8),
+    Tick,
+}
+
+impl Build {
+    /// Whether it will serve, given enough tries.
+    pub(crate) fn is_good(&self, timings: &Timings) -> bool {
+        let fetches = match self.fetch {
+            Fetch::Good | Fetch::GoodAfterFailures(_) => true,
+            Fetch::WrongHash => false,
+        };
+        // Two rounds of probes take up to 2.4 s: a build on the edge is neither good nor bad.
+        let becomes_ready = match self.warm {
+            Warm::ReadyAfter(ms) => Duration::from_millis(ms + 2_400) < timings.ready_window,
+            Warm::InitializesFor(ms) => Duration::from_millis(ms + 2_400) < timings.ready_max,
+            Warm::InitializesForever | Warm::Silent | Warm::ExitsAfter(_) => false,
+        };
+        fetches && self.describes && self.launches && becomes_ready
+    }
+
+    /// Whether it can never serve.
+    pub(crate) fn is_bad(&self, timings: &Timings) -> bool {
+        let never = match self.warm {
+            Warm::InitializesForever | Warm::Silent | Warm::ExitsAfter(_) => true,
+            Warm::ReadyAfter(ms) => Duration::from_millis(ms) > timings.ready_window,
+            Warm::InitializesFor(ms) => Duration::from_millis(ms) > timings.ready_max,
+        };
+        never || self.fetch == Fetch::WrongHash || !self.describes || !self.launches
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts { binary_version: "1".to_owned(), role: Role::Server, state: self.state, undrain: false, data: None }
+    }
+}
+
+/// The artifact of the build with this index.
+pub(crate) fn artifact(build: usize) -> Artifact {
+    let byte = u8::try_from(build).unwrap();
+    Artifact { sha256: Sha256([byte; 32]), urls: vec![], size: None, entry: None }
+}
+
+/// Durations small enough for a whole life, several times over.
+pub(crate) fn timings(short_drain: bool) -> Timings {
+    let seconds = Duration::from_secs;
+    Timings {
+        ready_window: seconds(5),
+        ready_max: seconds(20),
+        drain: seconds(if short_drain { 8 } else { 30 }),
+        drain_class: ByClass { request: seconds(3), stream: seconds(30), upgrade: seconds(20), job: seconds(10) },
+        stop_grace: seconds(12),
+        backoff_min: seconds(1),
+        backoff_max: seconds(8),
+        backoff_reset: seconds(6),
+        hold: seconds(2),
+    }
+}
+
+pub(crate) fn story() -> impl Strategy<Value = Story> {
+    (
+        prop::collection::vec(build(), 4),
+        prop::collection::vec((gap(), op()), 1..30),
+        prop::collection::vec(prop_oneof![4 => 0..50u64, 1 => 50..3_000u64], 1..12),
+        any::<bool>(),
+    )
+        .prop_map(|(builds, ops, latencies, short_drain)| Story { builds, ops, latencies, short_drain })
+}
+
+fn gap() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => 0..300u64, 3 => 300..6_000u64, 1 => 6_000..40_000u64]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        10 => (0..4usize).prop_map(Op::Serve),
+        10 => (class(), lifetime()).prop_map(|(class, lasts)| Op::Lease(class, lasts)),
+        3 => (lifetime(), 0..3_000u64, class()).prop_map(|(lasts, after, class)| Op::Turns(lasts, after, class)),
+        2 => Just(Op::Nothing),
+        1 => Just(Op::Keep),
+        1 => (0..40_000u64).prop_map(Op::Stop),
+        1 => Just(Op::Force),
+        3 => Just(Op::Crash),
+        1 => Just(Op::LoseProbe),
+        3 => any::<u8>().prop_map(Op::Stale),
+        1 => Just(Op::Tick),
+    ]
+}
+
+fn class() -> impl Strategy<Value = StreamClass> {
+    prop::sample::select(&StreamClass::ALL[..])
+}
+
+fn lifetime() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 0..2_000u64, 2 => 2_000..20_000u64, 1 => 20_000..90_000u64]
+}
+
+fn build() -> impl Strategy<Value = Build> {
+    let state = prop_oneof![3 => Just(StateKind::None), 3 => Just(StateKind::Shared), 2 => Just(StateKind::Local)];
+    let fetch = prop_oneof![
+        6 => Just(Fetch::Good),
+        1 => (1..4u8).prop_map(Fetch::GoodAfterFailures),
+        1 => Just(Fetch::WrongHash),
+    ];
+    let warm = prop_oneof![
+        8 => (0..2_500u64).prop_map(Warm::ReadyAfter),
+        2 => (0..17_000u64).prop_map(Warm::InitializesFor),
+        1 => Just(Warm::InitializesForever),
+        1 => Just(Warm::Silent),
+        1 => (0..7_000u64).prop_map(Warm::ExitsAfter),
+    ];
+    let crash = prop::option::weighted(0.2, (0..9_000u64, 1..4u8));
+    let drain = prop_oneof![
+        5 => (0..5_000u64).prop_map(ChildDrain::EmptyAfter),
+        1 => Just(ChildDrain::NoAnswer),
+        1 => (0..5_000u64, 0..2i32).prop_map(|(after, code)| ChildDrain::ExitsAfter(after, code)),
+    ];
+    let stops = prop::option::weighted(0.85, 0..9_000u64);
+    (state, fetch, prop::bool::weighted(0.93), prop::bool::weighted(0.93), warm, crash, drain, stops).prop_map(
+        |(state, fetch, describes, launches, warm, crash, drain, stops)| Build {
+            state,
+            fetch,
+            describes,
+            launches,
+            warm,
+            crash,
+            drain,
+            stops,
+        },
+    )
+}
