@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 use supervisor_protocol::Refusal;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +45,7 @@ pub(crate) struct Shared {
 /// A running forwarder. Dropped without [`Plane::shutdown`], it aborts.
 pub struct Plane {
     shared: Arc<Shared>,
-    workers: Vec<(oneshot::Receiver<()>, JoinHandle<()>)>,
+    workers: Mutex<Vec<(oneshot::Receiver<()>, JoinHandle<()>)>>,
 }
 
 impl Plane {
@@ -67,10 +68,10 @@ impl Plane {
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
         });
-        let mut plane = Plane { shared: shared.clone(), workers: Vec::new() };
+        let plane = Plane { shared: shared.clone(), workers: Mutex::default() };
         for index in 0..workers {
             let own = listeners.iter().map(duplicate).collect::<Result<Vec<_>, _>>().map_err(StartError::Listener)?;
-            plane.workers.push(spawn(&shared, index, own).map_err(StartError::Worker)?);
+            plane.workers.lock().push(spawn(&shared, index, own).map_err(StartError::Worker)?);
         }
         Ok(plane)
     }
@@ -85,9 +86,11 @@ impl Plane {
         self.shared.announce.store(on, Ordering::Release);
     }
 
-    /// Every new request is refused with this from now on. The host's own endpoints go on answering.
+    /// Every new request is refused with this from now on, and so is every one that waits for a slot. The
+    /// host's own endpoints go on answering.
     pub fn close_admission(&self, refusal: Refusal) {
         self.shared.closed.store(Some(Arc::new(refusal)));
+        self.shared.table.load().wake_all();
     }
 
     /// What has been counted.
@@ -98,10 +101,10 @@ impl Plane {
 
     /// Stops accepting, closes idle connections, lets the others finish, and aborts what is left at the
     /// deadline. Needs a runtime with a timer.
-    pub async fn shutdown(mut self, deadline: Duration) {
+    pub async fn shutdown(&self, deadline: Duration) {
         self.shared.stop.cancel();
         let abort = self.shared.abort.clone();
-        let workers = std::mem::take(&mut self.workers);
+        let workers = std::mem::take(&mut *self.workers.lock());
         let mut ends = Vec::new();
         let mut threads = Vec::new();
         for (end, thread) in workers {
