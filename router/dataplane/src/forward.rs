@@ -40,12 +40,19 @@ pub(crate) struct Outbound {
     pub(crate) body: Incoming,
     /// The client's half of an upgrade, when one is asked for.
     pub(crate) upgrade: Option<OnUpgrade>,
+    /// The class that the configuration declares.
+    pub(crate) class: Option<StreamClass>,
 }
 
 /// How one attempt ended.
 enum Attempt {
     Answered(Response<Incoming>, Channel),
     Failed(Failure),
+    Ended(Ended),
+}
+
+/// What ends an attempt from outside.
+enum Ended {
     /// The lease was cut.
     Cut,
     ClientGone,
@@ -60,7 +67,7 @@ pub(crate) async fn forward(
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     let refuse = |refused: Refused| Ok(refused.answer(shared, None, conn.trusted));
-    let Outbound { method, uri, mut headers, body, upgrade } = outbound;
+    let Outbound { method, uri, mut headers, body, upgrade, class } = outbound;
     headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
     let idempotent = is_idempotent(method.as_str());
     let source = BodySource::new(body, if shared.config.retry { shared.config.replay_buffer } else { 0 });
@@ -85,12 +92,15 @@ pub(crate) async fn forward(
             Attempt::Answered(response, channel) => match judge(&response, lease.target(), upgrade.is_some()) {
                 Ok(()) => {
                     source.settle();
-                    return Ok(answer(worker, conn, lease, response, channel, upgrade, &source));
+                    // A child that answers before it has read the whole request is not asked again on that
+                    // connection.
+                    let reuse = source.is_complete().then_some(Reuse { worker: worker.index, channel });
+                    return Ok(answer(worker, conn, lease, response, Onward { reuse, upgrade, class }));
                 }
                 Err(failure) => failure,
             },
-            Attempt::Cut => return refuse(Refused::new(Refusal::DeadlineCut)),
-            Attempt::ClientGone => return Err(Gone),
+            Attempt::Ended(Ended::Cut) => return refuse(Refused::new(Refusal::DeadlineCut)),
+            Attempt::Ended(Ended::ClientGone) => return Err(Gone),
             Attempt::Failed(_) if conn.body_violation().is_some() => {
                 let detail = conn.body_violation().map(|violation| violation.to_string());
                 return Ok(Refused::new(Refusal::BadHead).answer(shared, detail.as_deref(), conn.trusted));
@@ -138,12 +148,12 @@ async fn attempt(
                     tracing::debug!(target = %target.label(), %error, "no connection to a child");
                     return Attempt::Failed(Failure::NotSent);
                 }
-                Err(ended) => return ended,
+                Err(ended) => return Attempt::Ended(ended),
             },
         };
         let sent = channel.sender.try_send_request(request);
         match unless_ended(lease, conn, sent).await {
-            Err(ended) => return ended,
+            Err(ended) => return Attempt::Ended(ended),
             Ok(Ok(response)) => return Attempt::Answered(response, channel),
             Ok(Err(mut error)) => match error.take_message() {
                 // The child has closed a kept connection meanwhile; nothing was sent.
@@ -157,7 +167,7 @@ async fn attempt(
 }
 
 /// Drives `work` until it is done, the lease is cut, or the client has reset its connection.
-async fn unless_ended<T>(lease: &Lease, conn: &Arc<ClientConn>, work: impl Future<Output = T>) -> Result<T, Attempt> {
+async fn unless_ended<T>(lease: &Lease, conn: &Arc<ClientConn>, work: impl Future<Output = T>) -> Result<T, Ended> {
     let mut work = pin!(work);
     let mut reset = pin!(conn.reset());
     poll_fn(|cx| {
@@ -165,9 +175,9 @@ async fn unless_ended<T>(lease: &Lease, conn: &Arc<ClientConn>, work: impl Futur
             return Poll::Ready(Ok(done));
         }
         if lease.poll_cut(cx).is_ready() {
-            return Poll::Ready(Err(Attempt::Cut));
+            return Poll::Ready(Err(Ended::Cut));
         }
-        reset.as_mut().poll(cx).map(|()| Err(Attempt::ClientGone))
+        reset.as_mut().poll(cx).map(|()| Err(Ended::ClientGone))
     })
     .await
 }
@@ -187,15 +197,20 @@ fn not_admitted_by(response: &Response<Incoming>, target: &Target) -> bool {
     value.and_then(|value| value.parse::<NotAdmitted>().ok()).is_some_and(|said| said.nonce == *target.nonce())
 }
 
+/// What else decides how a response goes on.
+struct Onward {
+    reuse: Option<Reuse>,
+    upgrade: Option<OnUpgrade>,
+    class: Option<StreamClass>,
+}
+
 /// Begins to pass a response on.
 fn answer(
     worker: &Arc<Worker>,
     conn: &Arc<ClientConn>,
     lease: Lease,
     mut response: Response<Incoming>,
-    channel: Channel,
-    upgrade: Option<OnUpgrade>,
-    source: &BodySource,
+    onward: Onward,
 ) -> Response<RelayBody> {
     if !lease.begin_response() {
         return Refused::new(Refusal::DeadlineCut).answer(&worker.shared, None, conn.trusted);
@@ -205,18 +220,17 @@ fn answer(
     headers::to_client(response.headers_mut(), switching);
     *response.version_mut() = Version::HTTP_11;
 
-    if switching && let Some(client) = upgrade {
+    if switching && let Some(client) = onward.upgrade {
         lease.reclass(StreamClass::Upgrade);
         let child = hyper::upgrade::on(&mut response);
         worker.spawn(tunnel::run(conn.clone(), lease, client, child));
         conn.decide_upgrade(true);
         return response.map(|_| RelayBody::full(bytes::Bytes::new()));
     }
-    let class = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map_or(StreamClass::Request, StreamClass::of_content_type);
+    let class = onward.class.unwrap_or_else(|| {
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        content_type.map_or(StreamClass::Request, StreamClass::of_content_type)
+    });
     let hangup = match class {
         StreamClass::Request | StreamClass::Upgrade | StreamClass::Job => false,
         StreamClass::Stream => true,
@@ -224,7 +238,5 @@ fn answer(
     if class != StreamClass::Request {
         lease.reclass(class);
     }
-    // A child that answers before it has read the whole request is not asked again on that connection.
-    let reuse = source.is_complete().then_some(Reuse { worker: worker.index, channel });
-    response.map(|incoming| RelayBody::relay(incoming, lease, conn.clone(), hangup, reuse))
+    response.map(|incoming| RelayBody::relay(incoming, lease, conn.clone(), hangup, onward.reuse))
 }

@@ -73,6 +73,9 @@ impl<'a> Hold<'a> {
         let place = self.slot.enqueue();
         loop {
             place.rearm();
+            if let Some(refusal) = self.shared.closed.load().as_deref() {
+                return Admission::Refused(Refused::new(*refusal));
+            }
             let (until, expected) = match self.look(avoid.as_ref()) {
                 Look::Lease(lease) => return Admission::Admitted(lease),
                 Look::Refused(refused) => return Admission::Refused(refused),

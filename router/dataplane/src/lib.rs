@@ -45,5 +45,5 @@ pub use plane::{Plane, StartError};
 pub use router_core::leases::Ended;
 pub use router_core::route::{PatternError, Prefix, RoutePattern};
 pub use slot::{Absence, SlotRoute};
-pub use table::RouteTable;
+pub use table::{ClassRule, RouteTable};
 pub use target::{Load, Target, TargetLabel, Upstream};

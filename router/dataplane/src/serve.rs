@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
-use http_body::Body;
 use hyper::body::Incoming;
 use router_core::head::Head;
 use supervisor_protocol::Refusal;
@@ -30,14 +29,9 @@ pub(crate) async fn serve(
     bump(&shared.counters.requests);
     let mut response = match conn.next() {
         Some(Announced::Head(head)) => {
-            let empty = request.body().is_end_stream();
             let response = route(&worker, &conn, head, request).await?;
             if head.upgrade && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                 conn.decide_upgrade(false);
-            }
-            if !empty {
-                // hyper closes a connection whose request body nobody has read to its end.
-                conn.linger();
             }
             response
         }
@@ -82,14 +76,14 @@ async fn route(
         return refuse(Refusal::NotFound);
     }
     let Some(uri) = rewritten(found.path, request.uri().query()) else { return refuse(Refusal::BadHead) };
-    let slot = found.slot;
+    let (slot, class) = (found.slot, found.class);
     drop(table);
 
     let upgrade = head.upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     headers::to_child(&mut headers, conn.peer, conn.trusted, head.upgrade);
-    forward(worker, conn, &slot, Outbound { method: parts.method, uri, headers, body, upgrade }).await
+    forward(worker, conn, &slot, Outbound { method: parts.method, uri, headers, body, upgrade, class }).await
 }
 
 /// The target as the child sees it.

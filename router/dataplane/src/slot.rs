@@ -124,7 +124,8 @@ impl SlotRoute {
         Place { slot: self.clone(), number, waiter }
     }
 
-    fn wake(&self, most: usize) {
+    /// Lets the first of those who wait look at the slot again.
+    pub(crate) fn wake(&self, most: usize) {
         let queue = self.queue.lock();
         queue.waiting.values().filter(|waiter| !waiter.woken.load(Ordering::Acquire)).take(most).for_each(|w| w.wake());
     }

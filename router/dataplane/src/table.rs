@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use router_core::route::RoutePattern;
-use supervisor_protocol::{ServiceName, VersionName};
+use supervisor_protocol::{ServiceName, StreamClass, VersionName};
 
 use crate::slot::SlotRoute;
 
@@ -13,6 +13,16 @@ use crate::slot::SlotRoute;
 pub struct RouteTable {
     routes: Vec<(RoutePattern, ServiceName)>,
     slots: BTreeMap<ServiceName, BTreeMap<VersionName, Arc<SlotRoute>>>,
+    classes: Vec<ClassRule>,
+}
+
+/// Declares the class of a service's work below a path, as the child sees it. A response's own nature
+/// does not count then; an upgrade always does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassRule {
+    pub service: ServiceName,
+    pub path: RoutePattern,
+    pub class: StreamClass,
 }
 
 /// Where a request goes.
@@ -23,6 +33,8 @@ pub(crate) struct Found<'p> {
     pub(crate) path: &'p str,
     /// What follows the matched segments.
     pub(crate) rest: &'p str,
+    /// The class that the configuration declares.
+    pub(crate) class: Option<StreamClass>,
 }
 
 impl RouteTable {
@@ -33,12 +45,25 @@ impl RouteTable {
         routes: Vec<(RoutePattern, ServiceName)>,
         slots: BTreeMap<(ServiceName, VersionName), Arc<SlotRoute>>,
     ) -> Self {
-        let mut table = Self { routes, slots: BTreeMap::new() };
+        let mut table = Self { routes, slots: BTreeMap::new(), classes: Vec::new() };
         table.routes.sort_by(|(a, _), (b, _)| a.specificity(b));
         for ((service, version), slot) in slots {
             table.slots.entry(service).or_default().insert(version, slot);
         }
         table
+    }
+
+    /// The same table with declared classes; of those that match the most specific counts.
+    #[must_use]
+    pub fn with_classes(mut self, mut classes: Vec<ClassRule>) -> Self {
+        classes.sort_by(|a, b| a.path.specificity(&b.path));
+        self.classes = classes;
+        self
+    }
+
+    /// Lets every waiting request look again.
+    pub(crate) fn wake_all(&self) {
+        self.slots.values().flat_map(BTreeMap::values).for_each(|slot| slot.wake(usize::MAX));
     }
 
     /// The slot of the most specific pattern that matches and names a slot.
@@ -57,7 +82,9 @@ impl RouteTable {
                     )?
                 }
             };
-            Some(Found { slot: slot.clone(), path: matched.path, rest: matched.rest })
+            let declares = |rule: &&ClassRule| rule.service == *service && rule.path.matches(matched.path).is_some();
+            let class = self.classes.iter().find(declares).map(|rule| rule.class);
+            Some(Found { slot: slot.clone(), path: matched.path, rest: matched.rest, class })
         })
     }
 }
@@ -98,5 +125,13 @@ mod tests {
         check("/devshard/v0.3/chat", None);
         check("/devshard", None);
         check("/", None);
+
+        let rule = |path: &str, class| ClassRule { service: name("devshardd"), path: path.parse().unwrap(), class };
+        let table = table.with_classes(vec![rule("/jobs", StreamClass::Job), rule("/jobs/watch", StreamClass::Stream)]);
+        let class = |path: &str| table.find(path).unwrap().class;
+        assert_eq!(class("/v0.1/jobs/7"), Some(StreamClass::Job));
+        assert_eq!(class("/v0.1/jobs/watch/7"), Some(StreamClass::Stream));
+        assert_eq!(class("/v0.1/chat"), None);
+        assert_eq!(class("/v1/jobs"), None);
     }
 }

@@ -278,6 +278,10 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.scanner.is_mid_body() {
+            // Answered before its body was read: the rest is still on its way here.
+            self.conn.linger();
+        }
         Poll::Ready(self.conn.shutdown_write())
     }
 }

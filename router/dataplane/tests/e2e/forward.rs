@@ -184,8 +184,12 @@ async fn announcing_closes_connections_with_their_answers_and_leaves_idle_ones_o
 #[tokio::test]
 async fn closed_admission_refuses_with_the_word_that_any_host_may_take_it() {
     let rig = Rig::full(|_| {}, Arc::new(Own));
-    rig.publish(named("a").await);
+    let mut held = rig.client().await;
+    held.send_get("/devshard/v1/x").await;
+    until("held", || rig.plane.counters().held_now == 1).await;
     rig.plane.close_admission(Refusal::HostStopping);
+    assert_eq!(held.reply().await.code(), "host_stopping");
+    rig.publish(named("a").await);
     let reply = rig.get("/devshard/v1/x").await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "host_stopping"));
     assert_eq!(reply.header("versiond-not-admitted"), Some("host_stopping; nonce=boot1"));
@@ -216,8 +220,8 @@ async fn a_shutdown_lets_admitted_requests_finish_and_aborts_the_rest_at_its_dea
     finite.send_get("/devshard/v1/finite").await;
     endless.send_get("/devshard/v1/endless").await;
     until("both admitted", || target.load().inflight == 2).await;
-    let address = rig.address;
-    let shutdown = tokio::spawn(rig.plane.shutdown(Duration::from_secs(1)));
+    let Rig { plane, address, .. } = rig;
+    let shutdown = tokio::spawn(async move { plane.shutdown(Duration::from_secs(1)).await });
     assert!(soon(idle.fill()).await.is_none());
     release.notify_one();
     assert_eq!(finite.reply().await.text(), "done");

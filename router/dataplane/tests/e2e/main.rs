@@ -1,5 +1,7 @@
 //! The data plane end to end: real sockets, origins that misbehave on purpose, clients that show bytes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 mod cut;
 mod forward;
