@@ -68,7 +68,11 @@ impl Follower {
                 tracing::warn!(source = super::http::shown(&self.source), code = reason.code(), "{reason}");
             }
             None if before.is_some() => {
-                tracing::info!(source = super::http::shown(&self.source), revision = self.tracker.revision(), "the catalog is read");
+                tracing::info!(
+                    source = super::http::shown(&self.source),
+                    revision = self.tracker.revision(),
+                    "the catalog is read"
+                );
             }
             Some(_) | None => {}
         }

@@ -195,7 +195,9 @@ mod tests {
         let strict = UrlRules::default();
         let check = |from: &str, to: &str| judge(&[from.parse().unwrap()], &to.parse().unwrap(), strict);
         assert_eq!(check("https://a.example/x", "https://b.example/y"), Ok(()));
-        for inward in ["https://127.0.0.1/", "https://10.1.2.3/", "https://[::1]/", "https://localhost/", "https://[fd00::1]/"] {
+        for inward in
+            ["https://127.0.0.1/", "https://10.1.2.3/", "https://[::1]/", "https://localhost/", "https://[fd00::1]/"]
+        {
             assert_eq!(check("https://a.example/x", inward), Err(RedirectError::Inward), "{inward}");
         }
         for metadata in ["https://169.254.169.254/", "https://[fe80::1]/", "https://0.0.0.0/"] {

@@ -46,7 +46,11 @@ pub(super) fn read(path: &Utf8Path) -> Result<Option<Kept>, KeepError> {
     };
     let damaged = |source| KeepError::Damaged { path: path.to_owned(), source };
     let kept: Kept = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if kept.schema == SCHEMA { Ok(Some(kept)) } else { Err(KeepError::Schema { path: path.to_owned(), found: kept.schema }) }
+    if kept.schema == SCHEMA {
+        Ok(Some(kept))
+    } else {
+        Err(KeepError::Schema { path: path.to_owned(), found: kept.schema })
+    }
 }
 
 /// Writes beside, syncs, renames over, and syncs the folder: after a crash at any point the file is the

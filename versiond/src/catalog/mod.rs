@@ -27,9 +27,9 @@ use supervisor_protocol::admin::CatalogStatus;
 use tokio::sync::watch;
 use versiond_core::catalog::Desired;
 
-use crate::config::Config;
 use crate::catalog::follower::Follower;
 use crate::catalog::source::Reader;
+use crate::config::Config;
 
 pub use source::SourceError;
 

@@ -60,9 +60,8 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
 
 fn timing(source: &mut Source<'_>, file: file::Timing) -> Result<Budget, ConfigError> {
     let default = Budget::default();
-    let mut read = |key: &str, names: &[&str], file, default| {
-        duration(source, &format!("timing.{key}"), names, file, default)
-    };
+    let mut read =
+        |key: &str, names: &[&str], file, default| duration(source, &format!("timing.{key}"), names, file, default);
     let classes = default.drain_class;
     let budget = Budget {
         detection: read("detection", &["VERSIOND_DETECTION"], file.detection, default.detection)?,

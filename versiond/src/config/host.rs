@@ -11,8 +11,8 @@ use supervisor_protocol::{HostId, ServiceName};
 use versiond_core::catalog::Removals;
 
 use super::setting::{Origin, Setting, Source};
-use crate::process::PortRange;
 use super::{CatalogConfig, CatalogSource, ConfigError, HostConfig, file};
+use crate::process::PortRange;
 
 /// Why a value was refused, where the type itself does not say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,12 +92,7 @@ pub(super) fn catalog(
     Ok(CatalogConfig {
         source: from,
         poll,
-        service: source.pick(
-            "catalog.service",
-            &["VERSIOND_CATALOG_SERVICE"],
-            file.service,
-            ServiceName::from_str,
-        )?,
+        service: source.pick("catalog.service", &["VERSIOND_CATALOG_SERVICE"], file.service, ServiceName::from_str)?,
         removals: source.pick_or("catalog.removals", &removals, file.removals, "follow", |text| match text {
             "follow" => Ok(Removals::Follow),
             "explicit" => Ok(Removals::Explicit),

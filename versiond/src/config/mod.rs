@@ -25,8 +25,8 @@ use supervisor_protocol::{HostId, ServiceName, StreamClass};
 use versiond_core::budget::{self, Budget};
 use versiond_core::catalog::{ParseContext, Removals, ServiceShape, UrlRules};
 
-pub use error::{ConfigError, chain};
 pub use crate::process::PortRange;
+pub use error::{ConfigError, chain};
 pub use service::{ClassRule, Contract};
 pub use setting::{Origin, Setting};
 pub use supervisor_protocol::time::parse_duration;

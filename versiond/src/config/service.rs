@@ -240,9 +240,7 @@ fn list(source: &mut Source<'_>, key: String, list: Option<Spanned<Vec<Spanned<S
 }
 
 /// Checks what only holds between services.
-pub(super) fn together(
-    services: &std::collections::BTreeMap<ServiceName, ServiceConfig>,
-) -> Result<(), ConfigError> {
+pub(super) fn together(services: &std::collections::BTreeMap<ServiceName, ServiceConfig>) -> Result<(), ConfigError> {
     let mut seen: Vec<(&RoutePattern, &ServiceName)> = Vec::new();
     for (name, service) in services {
         for route in service.routes() {

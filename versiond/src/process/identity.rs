@@ -178,4 +178,20 @@ mod tests {
         assert!(identity.start_ticks > 0);
         assert!(all_processes().unwrap().contains(&pid));
     }
+
+    #[test]
+    fn f41_the_nonce_is_seen_in_the_middle_of_an_exec_too() {
+        use std::process::{Command, Stdio};
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("again"), "exec sh again").unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.arg("again").current_dir(directory.path()).env(env::NONCE, "n1").stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let seen: Vec<_> = (0..5_000).map(|_| nonce_of(pid).unwrap()).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let expected = Nonce::new("n1").unwrap();
+        assert!(seen.iter().all(|nonce| nonce.as_ref() == Some(&expected)));
+    }
 }

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -82,8 +82,15 @@ pub enum LaunchError {
 #[derive(Debug, Clone)]
 pub struct Spawner {
     requests: mpsc::Sender<Request>,
-    frozen: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     log: Arc<LogQueue>,
+}
+
+/// What the thread and its callers both see. Written with the registry locked.
+#[derive(Debug, Default)]
+struct Shared {
+    frozen: AtomicBool,
+    forked: AtomicU64,
 }
 
 impl Spawner {
@@ -102,23 +109,29 @@ impl Spawner {
     /// The kernel refuses a thread or the adoption.
     pub fn with_log(launcher: PathBuf, log: Arc<LogQueue>) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
-        let frozen = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared::default());
         let (requests, inbox) = mpsc::channel();
-        let forker = Forker { launcher, frozen: Arc::clone(&frozen) };
+        let forker = Forker { launcher, shared: Arc::clone(&shared) };
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || forker.run(&inbox))?;
-        Ok(Self { requests, frozen, log })
+        Ok(Self { requests, shared, log })
     }
 
     /// From the return of this call on nothing is forked; every [`Spawner::prepare`] is refused.
     pub fn freeze(&self) {
         let _no_fork_is_under_way = strays::registry();
-        self.frozen.store(true, Ordering::Release);
+        self.shared.frozen.store(true, Ordering::Release);
     }
 
     /// Whether [`Spawner::freeze`] was called.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.frozen.load(Ordering::Acquire)
+        self.shared.frozen.load(Ordering::Acquire)
+    }
+
+    /// How many processes have been forked so far.
+    #[must_use]
+    pub fn forked(&self) -> u64 {
+        self.shared.forked.load(Ordering::Acquire)
     }
 
     /// Makes a process that has prepared itself and waits for its release. Dropping the future or the
@@ -278,7 +291,7 @@ struct Forked {
 
 struct Forker {
     launcher: PathBuf,
-    frozen: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 impl Forker {
@@ -329,10 +342,11 @@ impl Forker {
     /// The critical section: the freeze is checked, the process forked and registered in one.
     fn spawn(&self, command: &mut Command, nonce: &Nonce) -> Result<(ProcessId, OwnedFd), LaunchError> {
         let mut registry = strays::registry();
-        if self.frozen.load(Ordering::Acquire) {
+        if self.shared.frozen.load(Ordering::Acquire) {
             return Err(LaunchError::Frozen);
         }
         let mut child = command.spawn().map_err(LaunchError::Fork)?;
+        self.shared.forked.fetch_add(1, Ordering::Release);
         let known = i32::try_from(child.id())
             .map_err(io::Error::other)
             .and_then(|pid| Ok((ProcessId::of(pid, nonce.clone())?, sys::pidfd_open(pid)?)));

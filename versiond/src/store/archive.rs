@@ -20,12 +20,7 @@ pub(super) struct Unpacked {
 }
 
 /// Unpacks the program of `archive` into `target`, at most `cap` bytes.
-pub(super) fn unpack(
-    archive: &Path,
-    entry: Option<&str>,
-    target: &Path,
-    cap: u64,
-) -> Result<Unpacked, StoreError> {
+pub(super) fn unpack(archive: &Path, entry: Option<&str>, target: &Path, cap: u64) -> Result<Unpacked, StoreError> {
     let disk = |source| StoreError::disk(archive, source);
     let mut file = File::open(archive).map_err(disk)?;
     let mut magic = Vec::new();

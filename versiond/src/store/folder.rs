@@ -106,11 +106,7 @@ pub(super) fn commit(
 
 /// What stands in a place of the store, if it is whole. A damaged folder counts as none, so that it is
 /// fetched anew.
-pub(super) fn installed(
-    place: &Path,
-    sha256: Sha256,
-    asked: Option<&str>,
-) -> Result<Option<Installed>, StoreError> {
+pub(super) fn installed(place: &Path, sha256: Sha256, asked: Option<&str>) -> Result<Option<Installed>, StoreError> {
     let record = match fs::read(place.join(RECORD)) {
         Ok(bytes) => serde_json::from_slice::<Record>(&bytes).ok(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -160,7 +160,8 @@ impl Store {
         // The semaphore is never closed.
         let _turn = self.at_once.acquire().await.ok();
         let scratch = Scratch::new(&self.folder)?;
-        let archive = fetch::fetch(&self.client, artifact, &scratch, self.limits.archive, self.verify, progress).await?;
+        let archive =
+            fetch::fetch(&self.client, artifact, &scratch, self.limits.archive, self.verify, progress).await?;
         let (folder, sha256, limit) = (self.folder.clone(), artifact.sha256, self.limits.inflated);
         blocking(move || {
             let unpacked = archive::unpack(&archive, entry.as_deref(), &scratch.entry(), limit)?;
