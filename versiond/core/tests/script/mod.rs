@@ -2,7 +2,7 @@
 //! `a` to `f` have hashes of that digit, and the time stays where the last line put it.
 //!
 //! ```text
-//! [t=DURATION] want a | want keep | want nothing | want stop DURATION | want force
+//! [t=DURATION] want a | want a elsewhere | want keep | want nothing | want stop DURATION | want force
 //!              fetched g1 | fetch-failed g1 | wrong-hash g1 | unusable g1
 //!              described g1 none|local|shared | undescribed g1
 //!              launched g1 | not-launched g1
@@ -22,6 +22,7 @@ use versiond_core::slot::{Failed, Input, Slot, Step, Want};
 use versiond_core::timings::Timings;
 
 /// A slot, its clock, and the numbers it has been given.
+#[derive(Clone)]
 pub(crate) struct Script {
     slot: Slot,
     now: Tick,
@@ -87,6 +88,10 @@ fn input(words: &[&str]) -> Option<Input> {
         ["want", "force"] => Input::Want(Want::Force),
         ["want", "keep"] => Input::Want(Want::Keep(Reason::Unservable { detail: "no build for here".to_owned() })),
         ["want", "stop", at] => Input::Want(Want::Stop { deadline: Tick::ZERO.after(duration(at)) }),
+        ["want", name, "elsewhere"] => {
+            let urls = vec!["https://mirror.example/".to_owned()];
+            Input::Want(Want::Serve(Artifact { urls, ..artifact(name) }))
+        }
         ["want", name] => Input::Want(Want::Serve(artifact(name))),
         ["fetched", g] => Input::Fetched(generation(g)?),
         ["fetch-failed", g] => Input::FetchFailed(generation(g)?, Failed::Fetch(said("connection refused"))),
