@@ -28,8 +28,6 @@ use crate::world::World;
 /// From a new revision until clients see it: a poll, a download, a start, all slots at once on few cores.
 const SEEN_WITHIN: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// What never becomes ready is left alone for so long, while the old goes on serving.
-const STUCK_FOR: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_secs(3);
 
 /// Runs a whole demo in `folder` with these programs.
@@ -149,10 +147,7 @@ impl Stage {
                 self.until(SEEN_WITHIN, &what, async || book.lock().line(slot).is_current()).await;
             }
             Change::WrongHash { .. } => self.refusal(slot, "wrong hash", &["hash_mismatch"]).await,
-            Change::NeverReady => {
-                self.refusal(slot, "never ready", &["not_ready", "never_ready"]).await;
-                self.world.pause(STUCK_FOR).await;
-            }
+            Change::NeverReady => self.refusal(slot, "never ready", &["never_ready"]).await,
             Change::Remove => {
                 let what = format!("the removal of {slot}");
                 self.until(SEEN_WITHIN, &what, async || book.lock().line(slot).is_gone()).await;

@@ -207,7 +207,7 @@ impl Report {
     #[must_use]
     pub fn receipt_table(&self) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
         table.set_header([
             "slot",
             "old",
@@ -220,7 +220,8 @@ impl Report {
             "took",
             "outcome",
         ]);
-        for receipt in &self.receipts {
+        // When the host stops in the end nothing is in flight any more.
+        for receipt in self.receipts.iter().filter(|receipt| receipt.cause != DrainCause::HostStop) {
             let cause = match receipt.cause {
                 DrainCause::Swap => "swap",
                 DrainCause::Removal => "removal",

@@ -139,7 +139,7 @@ fn port_of(status: &Status, slot: Slot) -> Option<u16> {
 pub fn table(bench: &Bench) -> String {
     let Bench { idle, proxied, streams, swaps, .. } = bench;
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_header(["what", "measured", "beside it"]);
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     let ms = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));

@@ -38,7 +38,8 @@ impl Supervisor {
     ) -> anyhow::Result<Arc<Self>> {
         std::fs::write(folder.join("versiond.toml"), config.to_toml(folder))?;
         Ok(Arc::new(Self {
-            binary: binary.to_owned(),
+            // It is started in another folder.
+            binary: binary.canonicalize_utf8().with_context(|| format!("cannot find {binary}"))?,
             folder: folder.to_owned(),
             fault,
             process: Mutex::new(None),
