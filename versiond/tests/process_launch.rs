@@ -201,32 +201,20 @@ async fn f30_nothing_is_forked_after_the_freeze() {
         tasks.spawn(async move { spawner.prepare(sh("exec sleep 1000")).await });
     }
     // In the midst of them.
-    let mut kept = vec![tasks.join_next().await.unwrap().unwrap().unwrap()];
+    let mut made = vec![tasks.join_next().await.unwrap().unwrap().unwrap()];
     spawner.freeze();
-    let at_the_freeze = children();
+    let forked = spawner.forked();
 
     let mut refused = 0;
     while let Some(prepared) = tasks.join_next().await {
         match prepared.unwrap() {
-            Ok(prepared) => kept.push(prepared),
+            Ok(prepared) => made.push(prepared),
             Err(LaunchError::Frozen) => refused += 1,
             Err(other) => panic!("{other:?}"),
         }
     }
     assert!(refused > 0, "the freeze came too late to tell");
-    for prepared in &kept {
-        assert!(at_the_freeze.contains(&pid(prepared)), "forked after the freeze");
-    }
+    assert_eq!(spawner.forked(), forked, "forked after the freeze");
+    assert_eq!(made.len() as u64, forked, "every process is somebody's");
     assert!(matches!(spawner.prepare(sh("true")).await, Err(LaunchError::Frozen)));
-}
-
-/// Every child of this program, whichever test it belongs to.
-fn children() -> Vec<i32> {
-    let own = std::process::id().to_string();
-    let parent = |pid: i32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        text.rsplit_once(") ")?.1.split(' ').nth(1).map(str::to_owned)
-    };
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| parent(*pid).as_ref() == Some(&own)).collect()
 }

@@ -43,10 +43,17 @@ async fn a_signal_reaches_the_whole_group() {
 
 #[tokio::test]
 async fn f41_what_a_leader_leaves_in_its_group_dies_with_it() {
-    let child = run(&quiet_spawner(), sh("trap '' HUP; sleep 1000 & echo $!; exit 0")).await;
+    // It has forgotten its nonce: only the group tells that it is ours.
+    let child = run(&quiet_spawner(), sh("env -i sleep 1000 & echo $!; exec sleep 1000")).await;
     let left = printed_number(&child).await;
-    assert_eq!(child.gone().await, ExitInfo::Code(0));
-    assert!(!is_alive(left));
+    until("it has forgotten", || {
+        let read = |name: &str| std::fs::read(format!("/proc/{left}/{name}")).unwrap();
+        read("comm") == b"sleep\n" && !read("cmdline").is_empty() && read("environ").is_empty()
+    })
+    .await;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.identity().pid), Signal::SIGKILL).unwrap();
+    assert_eq!(child.exited().await, ExitInfo::Signal(9));
+    until("it dies of the group's death", || !is_alive(left)).await;
     until("it is reaped", || is_reaped(left)).await;
 }
 

@@ -4,8 +4,8 @@
 //! anything that signals or waits.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,17 @@ pub(super) struct Stat {
     pub(super) group: i32,
     pub(super) session: i32,
     pub(super) start_ticks: u64,
+    environment: Environment,
+}
+
+/// What the addresses of a process's environment say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Environment {
+    /// It was executed with none.
+    Empty,
+    Present,
+    /// In the middle of an exec, or another user's, or a kernel thread's.
+    Unknown,
 }
 
 impl Stat {
@@ -96,6 +107,11 @@ impl Stat {
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
+            environment: match (fields.get(47), fields.get(48)) {
+                (None | Some(&"0"), _) | (_, None | Some(&"0")) => Environment::Unknown,
+                (Some(start), Some(end)) if start == end => Environment::Empty,
+                (Some(_), Some(_)) => Environment::Present,
+            },
         })
     }
 
@@ -112,22 +128,32 @@ impl Stat {
 /// The process is gone, or belongs to another user.
 pub(super) fn nonce_of(pid: i32) -> io::Result<Option<Nonce>> {
     for _ in 0..EXEC_TRIES {
-        let environ = fs::read(format!("/proc/{pid}/environ"))?;
+        let environ = environment_of(pid)?;
         if !environ.is_empty() {
             return Ok(nonce_in(&environ));
         }
-        // During an exec the environment and the arguments both look empty. Arguments never are
-        // otherwise; a kernel thread, which has none, has no executable either.
-        if fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+        // During an exec it only looks empty; a kernel thread, which has none, has no executable either.
+        if Stat::read(pid)?.environment == Environment::Empty || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
             return Ok(None);
-        }
-        if !fs::read(format!("/proc/{pid}/cmdline"))?.is_empty() {
-            // The exec may have ended between the two looks.
-            return Ok(nonce_in(&fs::read(format!("/proc/{pid}/environ"))?));
         }
         std::thread::sleep(EXEC_PAUSE);
     }
     Ok(None)
+}
+
+/// The environment in one read: between two the process may execute something else, and the second would
+/// find the end of what is no more.
+fn environment_of(pid: i32) -> io::Result<Vec<u8>> {
+    let mut room = 32 << 10;
+    loop {
+        let mut environ = vec![0; room];
+        let length = File::open(format!("/proc/{pid}/environ"))?.read(&mut environ)?;
+        if length < room {
+            environ.truncate(length);
+            return Ok(environ);
+        }
+        room *= 4;
+    }
 }
 
 fn nonce_in(environ: &[u8]) -> Option<Nonce> {
@@ -156,7 +182,8 @@ mod tests {
     fn f47_a_stat_line_is_read_past_a_name_made_to_confuse() {
         let line = "42 (a) Z 1 (b) c) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 2";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!(stat, Stat { state: 'S', parent: 7, group: 42, session: 41, start_ticks: 98_765 });
+        assert_eq!((stat.state, stat.parent, stat.group, stat.session), ('S', 7, 42, 41));
+        assert_eq!((stat.start_ticks, stat.environment), (98_765, Environment::Unknown));
         assert!(Stat::parse("42 (a").is_none());
         assert!(Stat::parse("42 (a) S 7").is_none());
     }
@@ -188,10 +215,17 @@ mod tests {
         command.arg("again").current_dir(directory.path()).env(env::NONCE, "n1").stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
+        let bare = Command::new("/bin/sleep").arg("1000").env_clear().spawn();
         let seen: Vec<_> = (0..5_000).map(|_| nonce_of(pid).unwrap()).collect();
         child.kill().unwrap();
         child.wait().unwrap();
+        let mut bare = bare.unwrap();
+        let of_bare = nonce_of(i32::try_from(bare.id()).unwrap()).unwrap();
+        bare.kill().unwrap();
+        bare.wait().unwrap();
+        assert_eq!(of_bare, None);
         let expected = Nonce::new("n1").unwrap();
-        assert!(seen.iter().all(|nonce| nonce.as_ref() == Some(&expected)));
+        let missed = seen.iter().filter(|nonce| nonce.as_ref() != Some(&expected)).count();
+        assert_eq!(missed, 0, "of {}", seen.len());
     }
 }
