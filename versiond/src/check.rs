@@ -1,15 +1,374 @@
-//! `versiond check`: validates without binding anything, and shows what holds where.
+//! `versiond check`: validates without binding anything, shows every value with its origin and the time
+//! budget, and says what will not work on this machine and how to mend it.
 
+use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{AccessFlags, access};
+use versiond_core::budget::{self, Budget};
+use versiond_core::catalog::UrlRules;
 
-use crate::config::{self, Env};
+use crate::config::{self, CatalogSource, Config, Env, PortRange, chain};
 
-/// The command.
+/// Descriptors below which a host under load runs out: each request takes two.
+const DESCRIPTORS: u64 = 8_192;
+/// The longest path of a Unix socket, in bytes.
+const SOCKET_PATH: usize = 107;
+/// What is added to `state_dir` for the socket of a child.
+const CHILD_SOCKET: usize = "/run/g18446744073709551615.sock".len();
+
+/// The command. 0: everything will work, perhaps with warnings; 1: refused.
 pub fn main(path: Option<&Utf8Path>, env: &Env) -> ExitCode {
-    match config::load(path, env) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    let (text, code) = match config::read(path, env) {
+        Ok(config) => {
+            let report = check(&config);
+            let code = if report.is_refused() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            (report.to_string(), code)
+        }
+        Err(error) => (format!("refused: {}\n", chain(&error)), ExitCode::FAILURE),
+    };
+    // Nobody is left to tell when the reader of the report is gone.
+    std::io::stdout().write_all(text.as_bytes()).ok();
+    code
+}
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Refused,
+    Warning,
+}
+
+/// What a finding is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    Budget,
+    LoweredGuard,
+    NoService,
+    CatalogAddress,
+    CatalogFile,
+    CatalogAuthority,
+    PlainHttp,
+    PortsOverlapEphemeral,
+    PortsOverlapListener,
+    SameAddress,
+    Descriptors,
+    StateDir,
+    AdminSocket,
+    SocketPath,
+    Environment,
+}
+
+/// One thing that will not work, or may surprise, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub severity: Severity,
+    pub topic: Topic,
+    pub what: String,
+    pub mend: String,
+}
+
+/// Everything that a check found.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub settings: Vec<config::Setting>,
+    pub budget: Budget,
+    /// Refusals first.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether versiond cannot run like this.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Refused)
+    }
+}
+
+/// What a check looks up on the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Machine {
+    /// The kernel's range for outgoing connections.
+    ephemeral: Option<(u16, u16)>,
+    /// The soft limit of open descriptors.
+    descriptors: Option<u64>,
+    state_dir: Result<(), String>,
+    admin_dir: Result<(), String>,
+    catalog_file: Result<(), String>,
+}
+
+/// Checks a configuration against its own inequalities and this machine.
+#[must_use]
+pub fn check(config: &Config) -> Report {
+    judge(config, &Machine::look(config))
+}
+
+fn judge(config: &Config, machine: &Machine) -> Report {
+    let mut findings = Vec::new();
+    let mut find = |severity, topic, what: String, mend: &str| {
+        findings.push(Finding { severity, topic, what, mend: mend.to_owned() });
+    };
+    use Severity::{Refused, Warning};
+    for violation in budget::check(&config.timing) {
+        find(Refused, Topic::Budget, violation.to_string(), "change one of the two in [timing] or [host]");
+    }
+    let default = Budget::default();
+    for (key, value, usual) in [
+        ("host_drain_min", config.timing.host_drain_min, default.host_drain_min),
+        ("detection", config.timing.detection, default.detection),
+    ] {
+        if value < usual {
+            let what = format!("{key} = {} is below {}", budget::Span(value), budget::Span(usual));
+            find(Warning, Topic::LoweredGuard, what, "right for a trial; in production work may be cut or refused");
+        }
+    }
+    if config.services.is_empty() {
+        find(Warning, Topic::NoService, "no service is configured".to_owned(), "add a [service.NAME]");
+    }
+    catalog(config, machine, &mut find);
+    listeners(config, machine, &mut find);
+    if let Some(descriptors) = machine.descriptors.filter(|descriptors| *descriptors < DESCRIPTORS) {
+        let what = format!("{descriptors} descriptors may be open, {DESCRIPTORS} are advisable");
+        find(Warning, Topic::Descriptors, what, "raise LimitNOFILE in the unit, or ulimit -n");
+    }
+    if let Err(why) = &machine.state_dir {
+        let what = format!("{} cannot be written: {why}", config.host.state_dir);
+        find(Refused, Topic::StateDir, what, "make it and give it to versiond's user, or set [host] state_dir");
+    }
+    if let Err(why) = &machine.admin_dir {
+        let what = format!("{} cannot be made: {why}", config.host.admin);
+        find(Refused, Topic::AdminSocket, what, "make its folder (RuntimeDirectory=versiond), or set [host] admin");
+    }
+    let longest = config.host.admin.as_str().len().max(config.host.state_dir.as_str().len() + CHILD_SOCKET);
+    if longest > SOCKET_PATH {
+        let what = format!("a socket's path would have {longest} bytes, the kernel takes {SOCKET_PATH}");
+        find(Refused, Topic::SocketPath, what, "shorten [host] state_dir or admin");
+    }
+    for remark in &config.remarks {
+        find(Warning, Topic::Environment, remark.clone(), "unset it");
+    }
+    findings.sort_by_key(|finding| finding.severity);
+    Report { settings: config.settings.clone(), budget: config.timing.clone(), findings }
+}
+
+fn catalog(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topic, String, &str)) {
+    use Severity::{Refused, Warning};
+    match &config.catalog.source {
+        CatalogSource::File(path) => {
+            if let Err(why) = &machine.catalog_file {
+                let what = format!("the catalog {path} cannot be read: {why}");
+                find(Warning, Topic::CatalogFile, what, "until it can, versiond runs what it kept from before");
+            }
+        }
+        CatalogSource::Http(url) => {
+            let strict = UrlRules { http: false, file: false };
+            match (strict.check(url.as_str()), config.catalog.allow_http) {
+                (Ok(()), _) => {}
+                (Err(refusal), false) => {
+                    let mend = "use https, or set [catalog] allow_http where the network is trusted";
+                    find(Refused, Topic::CatalogAddress, format!("[catalog] source: {refusal}"), mend);
+                }
+                (Err(_), true) => {
+                    let what = "the catalog comes over plain http: whoever is on the way decides what runs".to_owned();
+                    find(Warning, Topic::PlainHttp, what, "use https");
+                }
+            }
+        }
+    }
+    let what = "the catalog is not signed: authority is whoever controls its source".to_owned();
+    find(Warning, Topic::CatalogAuthority, what, "keep write access to the source as narrow as root here");
+}
+
+fn listeners(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topic, String, &str)) {
+    use Severity::{Refused, Warning};
+    let ports: PortRange = config.host.child_ports;
+    if let Some((low, high)) = machine.ephemeral.filter(|(low, high)| ports.first() <= *high && *low <= ports.last()) {
+        let what = format!("child_ports {ports} overlaps {low}-{high}, from which the kernel gives out ports");
+        let mend = "choose another range, or reserve it: sysctl net.ipv4.ip_local_reserved_ports";
+        find(Warning, Topic::PortsOverlapEphemeral, what, mend);
+    }
+    let addresses = [
+        ("listen", Some(config.host.listen)),
+        ("status_listen", config.host.status_listen),
+        ("metrics", config.host.metrics),
+    ];
+    let mut seen: Vec<(&str, std::net::SocketAddr)> = Vec::new();
+    for (key, address) in addresses.into_iter().filter_map(|(key, address)| Some((key, address?))) {
+        let port = address.port();
+        if (ports.first()..=ports.last()).contains(&port) {
+            let what = format!("[host] {key} = {address} lies in child_ports {ports}");
+            find(Refused, Topic::PortsOverlapListener, what, "move one of them");
+        }
+        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == address && port != 0) {
+            let what = format!("[host] {key} and {other} are both {address}");
+            find(Refused, Topic::SameAddress, what, "give each its own port");
+        }
+        seen.push((key, address));
+    }
+}
+
+impl Machine {
+    fn look(config: &Config) -> Machine {
+        let catalog_file = match &config.catalog.source {
+            CatalogSource::File(path) => std::fs::metadata(path).map(drop).map_err(|error| error.to_string()),
+            CatalogSource::Http(_) => Ok(()),
+        };
+        let admin_dir = config.host.admin.parent().unwrap_or(Utf8Path::new("/"));
+        Machine {
+            ephemeral: ephemeral(),
+            descriptors: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
+            state_dir: writable(&config.host.state_dir),
+            admin_dir: writable(admin_dir),
+            catalog_file,
+        }
+    }
+}
+
+fn ephemeral() -> Option<(u16, u16)> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ports = text.split_whitespace().map(str::parse);
+    Some((ports.next()?.ok()?, ports.next()?.ok()?))
+}
+
+/// Whether a folder can be written, or made where it is missing.
+fn writable(folder: &Utf8Path) -> Result<(), String> {
+    let mut nearest: Utf8PathBuf = folder.to_owned();
+    while !nearest.exists() && nearest.pop() {}
+    if !nearest.is_dir() {
+        return Err(format!("{nearest} is no folder"));
+    }
+    access(nearest.as_std_path(), AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|error| format!("{nearest}: {}", error.desc()))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0).min(48);
+        writeln!(f, "Settings")?;
+        let keys = width(&mut self.settings.iter().map(|setting| setting.key.len()));
+        let values = width(&mut self.settings.iter().map(|setting| setting.value.len()));
+        for config::Setting { key, value, origin } in &self.settings {
+            writeln!(f, "  {key:keys$}  {value:values$}  {origin}")?;
+        }
+        writeln!(f, "\nTime budget")?;
+        for row in self.budget.rows() {
+            writeln!(f, "  {:16} {:>9}  (default {:>9})  {}", row.key, row.value, row.default, row.meaning)?;
+        }
+        writeln!(
+            f,
+            "  {:16} {:>9}  {:19}  min(drain, shutdown_budget - announce - stop_grace)",
+            "host drain",
+            budget::Span(self.budget.host_drain()).to_string(),
+            ""
+        )?;
+        for inequality in self.budget.inequalities() {
+            writeln!(f, "  {inequality}")?;
+        }
+        let outer = budget::Span(self.budget.shutdown_budget);
+        writeln!(
+            f,
+            "  --  TimeoutStopSec or terminationGracePeriodSeconds > shutdown_budget ({outer})   not visible from here"
+        )?;
+        writeln!(f, "\nFindings")?;
+        if self.findings.is_empty() {
+            writeln!(f, "  none")?;
+        }
+        for finding in &self.findings {
+            let word = match finding.severity {
+                Severity::Refused => "refused",
+                Severity::Warning => "warning",
+            };
+            writeln!(f, "  {word}: {}\n           mend: {}", finding.what, finding.mend)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("versiond.toml");
+        std::fs::write(&path, toml).unwrap();
+        let path = Utf8PathBuf::from_path_buf(path).unwrap();
+        config::read(Some(&path), &Env::new()).unwrap()
+    }
+
+    fn sound() -> Machine {
+        Machine {
+            ephemeral: Some((32_768, 60_999)),
+            descriptors: Some(65_536),
+            state_dir: Ok(()),
+            admin_dir: Ok(()),
+            catalog_file: Ok(()),
+        }
+    }
+
+    fn topics(toml: &str, machine: &Machine) -> Vec<(Severity, Topic)> {
+        let report = judge(&config(toml), machine);
+        let topics = report.findings.iter().map(|finding| (finding.severity, finding.topic));
+        topics.filter(|(_, topic)| *topic != Topic::CatalogAuthority).collect()
+    }
+
+    const HOST: &str = "[host]\nid = \"h\"\n";
+    const REST: &str = "[catalog]\nsource = \"https://a.example/versions\"\n[service.demo]\nroute = \"/{version}\"\n";
+
+    #[test]
+    fn a_sound_host_has_nothing_to_mend() {
+        assert_eq!(topics(&format!("{HOST}{REST}"), &sound()), []);
+    }
+
+    #[test]
+    fn what_will_not_work_here_is_found() {
+        use Severity::{Refused, Warning};
+        let with = |change: &dyn Fn(&mut Machine)| {
+            let mut machine = sound();
+            change(&mut machine);
+            topics(&format!("{HOST}{REST}"), &machine)
+        };
+        assert_eq!(with(&|m| m.ephemeral = Some((1024, 20_000))), [(Warning, Topic::PortsOverlapEphemeral)]);
+        assert_eq!(with(&|m| m.ephemeral = Some((21_000, 60_999))), []);
+        assert_eq!(with(&|m| m.descriptors = Some(1_024)), [(Warning, Topic::Descriptors)]);
+        assert_eq!(with(&|m| m.state_dir = Err("read-only".to_owned())), [(Refused, Topic::StateDir)]);
+        assert_eq!(with(&|m| m.admin_dir = Err("read-only".to_owned())), [(Refused, Topic::AdminSocket)]);
+        let host = |more: &str| topics(&format!("{HOST}{more}{REST}"), &sound());
+        assert_eq!(host("listen = \"0.0.0.0:20500\"\n"), [(Refused, Topic::PortsOverlapListener)]);
+        assert_eq!(host("metrics = \"0.0.0.0:8080\"\n"), [(Refused, Topic::SameAddress)]);
+        let long = format!("state_dir = \"/{}\"\n", "s".repeat(90));
+        assert_eq!(host(&long), [(Refused, Topic::SocketPath)]);
+        assert_eq!(
+            topics(&format!("{HOST}[catalog]\nsource = \"http://a.example/v\"\n"), &sound()),
+            [(Refused, Topic::CatalogAddress), (Warning, Topic::NoService),]
+        );
+        let plain = format!("{HOST}[catalog]\nallow_http = true\nsource = \"http://a.example/v\"\n[service.d]\n");
+        assert_eq!(topics(&plain, &sound()), [(Warning, Topic::PlainHttp)]);
+        let near = format!("{HOST}[catalog]\nsource = \"http://127.0.0.1:1/v\"\n[service.d]\n");
+        assert_eq!(topics(&near, &sound()), []);
+    }
+
+    /// F34: a report shows the broken inequality, and the daemon's own reading refuses it.
+    #[test]
+    fn f34_a_broken_budget_is_refused_and_a_lowered_guard_is_named() {
+        let short = format!("[host]\nid = \"h\"\nshutdown_budget = \"5m\"\n{REST}");
+        assert_eq!(topics(&short, &sound()), [(Severity::Refused, Topic::Budget)]);
+        let lowered = format!(
+            "[host]\nid = \"h\"\nshutdown_budget = \"20s\"\n{REST}[timing]\nannounce = \"none\"\nstop_grace = \"5s\"\nhost_drain_min = \"1s\"\n"
+        );
+        assert_eq!(topics(&lowered, &sound()), [(Severity::Warning, Topic::LoweredGuard)]);
+        assert!(judge(&config(&short), &sound()).to_string().contains("NO  min(drain"));
+    }
+
+    #[test]
+    fn a_missing_folder_is_judged_by_the_nearest_that_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8PathBuf::from_path_buf(folder.path().to_owned()).unwrap();
+        assert_eq!(writable(&folder.join("a/b/c")), Ok(()));
+        std::fs::write(folder.join("file"), "").unwrap();
+        assert!(writable(&folder.join("file/under")).is_err());
     }
 }
