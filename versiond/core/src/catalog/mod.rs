@@ -9,6 +9,9 @@ mod parse;
 mod tracker;
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
