@@ -222,3 +222,32 @@ impl AsyncWrite for SocketIo {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // F57: the kernel knows of the close before the runtime has run again.
+    #[tokio::test]
+    async fn f57_a_connection_that_the_child_has_closed_is_seen_dead_at_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Upstream::Tcp(listener.local_addr().unwrap());
+        let (channel, drive) = Channel::open(&upstream, Duration::from_secs(5)).await.unwrap();
+        tokio::spawn(drive);
+        let (child, _) = listener.accept().unwrap();
+        tokio::task::yield_now().await;
+        assert!(!channel.is_dead());
+        drop(child);
+        // No await from here on: nothing but the kernel can tell.
+        let start = std::time::Instant::now();
+        while !channel.is_dead() && start.elapsed() < Duration::from_secs(5) {
+            std::hint::spin_loop();
+        }
+        assert!(!channel.sender.is_closed());
+        assert!(channel.is_dead());
+
+        let pool = IdlePool::default();
+        pool.put(0, channel);
+        assert!(pool.take(0, Duration::from_secs(5)).is_none());
+    }
+}
