@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use supervisor_protocol::admin::{Phase, Status};
@@ -24,8 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Kill {
     pub at_ms: u64,
-    /// Until every slot answered again.
-    pub back_ms: u64,
+    /// Until every slot answered again; absent = never.
+    pub back_ms: Option<u64>,
     /// Until every process was accounted for and every slot had one generation; absent = never.
     pub settled_ms: Option<u64>,
     /// What was wrong when the time was up.
@@ -63,37 +62,44 @@ pub async fn run(
 
 async fn kill(world: &World, supervisor: &Supervisor, catalog: &Catalog) -> anyhow::Result<Kill> {
     let began = Instant::now();
-    let at = world.now();
+    let at_ms = world.now().0;
     supervisor.kill_and_restart(|| world.book.lock().killed(world.now())).await?;
-    let slots: Vec<Slot> = {
-        let book = world.book.lock();
-        (0..book.lines.len()).map(Slot).filter(|slot| book.line(*slot).is_approved()).collect()
-    };
-    for slot in slots {
-        while !is_answered(world.host, slot).await {
-            if let Some(status) = supervisor.exited() {
-                bail!("versiond ended after a restart ({status}):\n{}", supervisor.last_words(10));
-            }
-            if began.elapsed() > SETTLED_WITHIN || world.stop.is_cancelled() {
-                bail!("{slot} did not answer within {SETTLED_WITHIN:?} of a restart");
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-    world.book.lock().recovered(world.now());
-    let back_ms = millis(began.elapsed());
+    let expired = || began.elapsed() > SETTLED_WITHIN || world.stop.is_cancelled() || supervisor.exited().is_some();
+    let mut back_ms = None;
     let wrong = loop {
-        let wrong = match supervisor.status().await {
-            Ok(status) => unsettled(&status, supervisor, catalog),
-            Err(error) => vec![format!("{error:#}")],
-        };
-        if wrong.is_empty() || began.elapsed() > SETTLED_WITHIN || world.stop.is_cancelled() {
+        let mut wrong = silent(world).await;
+        if wrong.is_empty() {
+            world.book.lock().recovered(world.now());
+            back_ms.get_or_insert_with(|| millis(began.elapsed()));
+            wrong = match supervisor.status().await {
+                Ok(status) => unsettled(&status, supervisor, catalog),
+                Err(error) => vec![format!("{error:#}")],
+            };
+        }
+        if wrong.is_empty() || expired() {
             break wrong;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
+    // Whatever breaks from now on is counted, back or not.
+    world.book.lock().recovered(world.now());
     let settled_ms = wrong.is_empty().then(|| millis(began.elapsed()));
-    Ok(Kill { at_ms: at.0, back_ms, settled_ms, wrong })
+    Ok(Kill { at_ms, back_ms, settled_ms, wrong })
+}
+
+/// The slots of the catalog that do not answer.
+async fn silent(world: &World) -> Vec<String> {
+    let slots: Vec<Slot> = {
+        let book = world.book.lock();
+        (0..book.lines.len()).map(Slot).filter(|slot| book.line(*slot).is_approved()).collect()
+    };
+    let mut silent = Vec::new();
+    for slot in slots {
+        if !is_answered(world.host, slot).await {
+            silent.push(format!("{slot} does not answer"));
+        }
+    }
+    silent
 }
 
 /// What is not as it should be once a host has come to rest: one serving generation for each slot of the

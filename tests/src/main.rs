@@ -56,9 +56,9 @@ fn print(options: &Options, output: Output, report: &Report) {
         output.say(&format!("{}, {}: {}", trial.slot, trial.what, trial.text));
     }
     for kill in &report.kills {
-        let settled = kill.settled_ms.map_or_else(|| "never".to_owned(), |ms| format!("after {ms} ms"));
-        let (at, back) = (kill.at_ms / 1_000, kill.back_ms);
-        output.say(&format!("killed at {at} s: served again after {back} ms, at rest {settled}"));
+        let after = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), |ms| format!("after {ms} ms"));
+        let (at, back, settled) = (kill.at_ms / 1_000, after(kill.back_ms), after(kill.settled_ms));
+        output.say(&format!("killed at {at} s: served again {back}, at rest {settled}"));
     }
     for failure in &report.failures {
         output.say(&failure.to_string());

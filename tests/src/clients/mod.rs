@@ -20,7 +20,7 @@ use crate::scenario::Slot;
 use crate::world::World;
 
 /// After an operation that failed: long enough not to spin, short enough to notice that it works again.
-const AFTER_A_FAILURE: Duration = Duration::from_millis(50);
+const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
 /// Longer than versiond holds a request, so that its own refusal is what clients see.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
