@@ -99,8 +99,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.allow_http)?;
     let catalog = catalog::start(&config, clock)?;
 
-    let allow =
-        PeerRanges(config.host.status_allow.clone());
+    let allow = PeerRanges(config.host.status_allow.clone());
     let plane = PlaneConfig {
         workers: config.host.threads,
         trusted: allow.clone(),

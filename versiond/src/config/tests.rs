@@ -15,10 +15,11 @@ fn with(text: &str) -> Result<Config, ConfigError> {
 }
 
 fn line(error: &ConfigError) -> usize {
-    match error {
-        ConfigError::Syntax { line, .. } | ConfigError::Value { origin: Origin::File { line, .. }, .. } => *line,
-        other => panic!("no line: {other:?}"),
-    }
+    let (ConfigError::Syntax { line, .. } | ConfigError::Value { origin: Origin::File { line, .. }, .. }) = error
+    else {
+        panic!("no line: {error:?}")
+    };
+    *line
 }
 
 #[test]

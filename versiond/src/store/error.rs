@@ -54,18 +54,6 @@ impl StoreError {
     pub(super) fn disk(path: &Path, source: io::Error) -> Self {
         StoreError::Disk { path: path.to_owned(), source: Arc::new(source) }
     }
-
-    /// Whether the fault is in the bytes themselves, so that no mirror and no time mends it.
-    #[must_use]
-    pub fn is_unusable(&self) -> bool {
-        match self {
-            StoreError::Unusable(_) => true,
-            StoreError::Disk { .. }
-            | StoreError::Client { .. }
-            | StoreError::Fetch { .. }
-            | StoreError::HashMismatch { .. } => false,
-        }
-    }
 }
 
 impl From<Unusable> for StoreError {

@@ -223,7 +223,7 @@ async fn a_truncated_body_is_a_failed_fetch_and_leaves_nothing() {
     let wanted = artifact(&bytes, &[mirror.answer("/cut", Answer::Truncated(bytes.clone().into()))]);
     let error = get(&open(&folder), &wanted, None).await.unwrap_err();
     assert!(matches!(error, StoreError::Fetch { .. }), "{error:?}");
-    assert!(!error.is_unusable());
+    assert!(!matches!(error, StoreError::Unusable(_)));
     assert_eq!(names(&folder), Vec::<String>::new());
 }
 
@@ -250,6 +250,9 @@ async fn f70_a_redirect_to_where_nothing_may_be_fetched_is_not_followed() {
     }
 }
 
+/// What it is, the archive, the entry asked for, and how it is refused.
+type Case = (&'static str, Vec<u8>, Option<&'static str>, fn(&Unusable) -> bool);
+
 #[tokio::test]
 async fn archives_that_do_not_hold_exactly_one_program_are_refused() {
     let (mirror, folder) = (Mirror::start().await, TempDir::new().unwrap());
@@ -270,7 +273,7 @@ async fn archives_that_do_not_hold_exactly_one_program_are_refused() {
     };
     let mut broken = zipped(&[("demo", b"program of some length, of some length")]);
     broken[40] ^= 0xff;
-    let cases: Vec<(&str, Vec<u8>, Option<&str>, fn(&Unusable) -> bool)> = vec![
+    let cases: Vec<Case> = vec![
         ("two", zipped(&[("a/demo", b"1"), ("b/demo", b"2")]), Some("demo"), |u| {
             matches!(u, Unusable::Ambiguous { count: 2, .. })
         }),
@@ -292,7 +295,7 @@ async fn archives_that_do_not_hold_exactly_one_program_are_refused() {
         let error = get(&store, &wanted, entry).await.unwrap_err();
         let StoreError::Unusable(unusable) = &error else { panic!("{name}: {error:?}") };
         assert!(expected(unusable), "{name}: {unusable:?}");
-        assert!(error.is_unusable());
+        assert!(matches!(error, StoreError::Unusable(_)));
         assert_eq!(names(&folder), Vec::<String>::new(), "{name}");
     }
     // What is beside the program does not matter, a link neither, and a whole path wins over base names.

@@ -272,7 +272,7 @@ fn facts(described: Describe) -> Facts {
 fn fetch_failure(error: &StoreError) -> Failed {
     match error {
         StoreError::HashMismatch { found, .. } => Failed::Hash { found: found.to_string() },
-        other if other.is_unusable() => Failed::Artifact(chain(other)),
-        other => Failed::Fetch(chain(other)),
+        StoreError::Unusable(_) => Failed::Artifact(chain(error)),
+        StoreError::Disk { .. } | StoreError::Client { .. } | StoreError::Fetch { .. } => Failed::Fetch(chain(error)),
     }
 }
