@@ -18,7 +18,10 @@ release: need ## build the release binaries into target/release
 	$(CARGO) build --release --workspace --bins
 
 faults: need ## build a versiond that can break its own guards into target/faults/release
-	$(CARGO) build --release -p versiond --features faults --target-dir $(TARGET)/faults
+	@# In the release folder, so that no dependency is built twice; then the release is put back.
+	$(CARGO) build --release -p versiond --features faults
+	install -D $(TARGET)/release/versiond $(TARGET)/faults/release/versiond
+	$(CARGO) build --release -p versiond
 
 demo: release ## roll a real child 20 times under live load, and count from the clients' side
 	$(TARGET)/release/versiond-demo
