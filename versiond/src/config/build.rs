@@ -131,14 +131,17 @@ fn duration(
     source.pick_or(key, names, file, &Span(default).to_string(), parse_duration)
 }
 
-/// The parser's sentence, and for a key that is not known or not available also which.
+/// The parser's sentence, and the key it is about where the sentence does not say. Never the value.
 fn detail(text: &str, error: &toml::de::Error) -> String {
-    let found = error.span().and_then(|span| text.get(span)).unwrap_or_default();
-    let found = found.lines().next().unwrap_or_default();
-    if found.is_empty() || error.message().contains(found) {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let head = text.get(..start).unwrap_or_default();
+    let line = head.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text.get(line..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let key = line.split('=').next().unwrap_or_default().trim().trim_matches(['[', ']']);
+    if key.is_empty() || error.message().contains(key) {
         error.message().to_owned()
     } else {
-        format!("{} (at `{found}`)", error.message())
+        format!("{key}: {}", error.message())
     }
 }
 

@@ -154,6 +154,8 @@ fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
         let error = read_text(&text, &[]).unwrap_err();
         let ConfigError::Syntax { detail, .. } = &error else { panic!("{section}.{key}: {error:?}") };
         assert!(detail.contains("not available in this release"), "{section}.{key}: {detail}");
+        let name = key.split(' ').next().unwrap();
+        assert!(section.ends_with("rollout") || detail.contains(name), "{section}.{key}: {detail}");
         let expected = if section == "service.a.rollout" { 1..=2 } else { 2..=2 };
         assert!(expected.contains(&line(&error)), "{section}.{key}: line {}", line(&error));
     }
