@@ -21,8 +21,6 @@ pub struct Budget {
     pub hold: Duration,
     /// Requests that may wait at once.
     pub hold_requests: u32,
-    /// Bytes of request bodies that may wait at once.
-    pub hold_bytes: u64,
     pub ready_window: Duration,
     pub ready_max: Duration,
     pub ready_probe: Duration,
@@ -46,7 +44,6 @@ impl Default for Budget {
             detection: seconds(7),
             hold: seconds(20),
             hold_requests: 1_000,
-            hold_bytes: 64 << 20,
             ready_window: minutes(1),
             ready_max: minutes(32),
             ready_probe: Duration::from_millis(100),
@@ -166,6 +163,7 @@ impl Budget {
         Timings {
             ready_window: self.ready_window,
             ready_max: self.ready_max,
+            live_expiry: self.live_expiry,
             drain: self.drain,
             drain_class: self.drain_class,
             stop_grace: self.stop_grace,
@@ -215,7 +213,7 @@ impl Budget {
             .collect()
     }
 
-    const MEANINGS: [(&'static str, &'static str); 19] = [
+    const MEANINGS: [(&'static str, &'static str); 18] = [
         ("poll", "between two readings of the catalog"),
         ("ready_window", "a candidate becomes ready within this"),
         ("ready_max", "however often it says that it is initializing, within this"),
@@ -224,7 +222,6 @@ impl Budget {
         ("live_expiry", "an older answer counts as unready"),
         ("hold", "a request waits for a serving generation"),
         ("hold_requests", "requests that wait at once"),
-        ("hold_bytes", "bytes of bodies that wait at once"),
         ("drain", "the whole drain of a generation, one absolute deadline"),
         ("drain_request", "of which ordinary requests"),
         ("drain_stream", "of which streams"),
@@ -240,7 +237,6 @@ impl Budget {
     fn shown(&self, key: &str) -> String {
         let span = match key {
             "hold_requests" => return self.hold_requests.to_string(),
-            "hold_bytes" => return self.hold_bytes.to_string(),
             "announce" => return self.announce.map_or("none".to_owned(), |announce| Span(announce).to_string()),
             "poll" => self.catalog_poll,
             "ready_window" => self.ready_window,

@@ -76,8 +76,8 @@ pub enum State {
     Warming { facts: Facts, deadline: Tick, limit: Tick, detail: String },
     /// It could serve. `plan` publishes it, or says why not.
     Ready { facts: Facts },
-    /// It gets new requests.
-    Serving { facts: Facts, live: Live },
+    /// It gets new requests. `answered` is when a probe round last ended, well or badly.
+    Serving { facts: Facts, live: Live, answered: Tick },
     /// Unrouted; what it admitted goes on.
     Retired { facts: Facts, drain: Drain },
     /// Its leases are gone and it has been told to drain; what it counts itself goes on.
@@ -221,6 +221,24 @@ impl Gen {
         }
     }
 
+    /// Whether it serves and says, not too long ago, that it can.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match &self.state {
+            State::Serving { live, .. } => live.is_ready(),
+            State::Fetching
+            | State::Preflight
+            | State::Waiting { .. }
+            | State::Starting { .. }
+            | State::Warming { .. }
+            | State::Ready { .. }
+            | State::Retired { .. }
+            | State::Draining { .. }
+            | State::Terminating { .. }
+            | State::Killing { .. } => false,
+        }
+    }
+
     pub(crate) fn fetched(&mut self, now: Tick) -> bool {
         let State::Fetching = self.state else { return false };
         self.enter(State::Preflight, now)
@@ -272,8 +290,9 @@ impl Gen {
                 };
                 self.enter(state, now)
             }
-            (State::Serving { live, .. }, probe) => {
+            (State::Serving { live, answered, .. }, probe) => {
                 *live = live.after(*probe == Probe::Ready);
+                *answered = now;
                 true
             }
             _ => false,
@@ -283,7 +302,22 @@ impl Gen {
     pub(crate) fn publish(&mut self, now: Tick) -> bool {
         let State::Ready { facts } = &self.state else { return false };
         let facts = facts.clone();
-        self.enter(State::Serving { facts, live: Live::Ready { misses: 0 } }, now)
+        self.enter(State::Serving { facts, live: Live::Ready { misses: 0 }, answered: now }, now)
+    }
+
+    /// When its last answer, if that was a good one, is too old to count.
+    pub(crate) fn live_until(&self, timings: &Timings) -> Option<Tick> {
+        match &self.state {
+            State::Serving { live: Live::Ready { .. }, answered, .. } => Some(answered.after(timings.live_expiry)),
+            _ => None,
+        }
+    }
+
+    /// Its last answer has become too old: it counts as unready until it answers again.
+    pub(crate) fn expire(&mut self) {
+        if let State::Serving { live, .. } = &mut self.state {
+            *live = Live::Unready { hits: 0 };
+        }
     }
 
     pub(crate) fn retire(&mut self, drain: Drain, now: Tick) -> bool {

@@ -94,12 +94,12 @@ pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
             Some((drain.next_deadline(&slot.leases(generation.number)), "drain deadline"))
         }
         State::Terminating { kill_at, .. } => Some((*kill_at, "stop grace")),
+        State::Serving { .. } => generation.live_until(&slot.timings).map(|until| (until, "live expiry")),
         State::Fetching
         | State::Preflight
         | State::Waiting { .. }
         | State::Starting { .. }
         | State::Ready { .. }
-        | State::Serving { .. }
         | State::Killing { .. } => None,
     });
     let backoff = match slot.failure() {

@@ -132,6 +132,7 @@ impl Slot {
     /// Takes one input and returns the steps that follow from it, in order. `next` is the number for
     /// a new generation, should one begin; at most one does.
     pub fn handle(&mut self, input: Input, next: Generation, now: Tick) -> Vec<Step> {
+        self.expire(now);
         let mut steps = self.take(input, now);
         // The plan is asked again after each batch, since one step may allow the next. Every step
         // changes the state, so this ends; the bound is a guard against a plan that repeats itself.

@@ -11,6 +11,8 @@ pub struct Timings {
     pub ready_window: Duration,
     /// However often it says so, it must be ready within this.
     pub ready_max: Duration,
+    /// A serving generation that has not been heard of for so long counts as unready.
+    pub live_expiry: Duration,
     /// The whole drain of a generation.
     pub drain: Duration,
     /// The drain of each class; never longer than `drain`.
@@ -32,6 +34,7 @@ impl Default for Timings {
         Timings {
             ready_window: minutes(1),
             ready_max: minutes(32),
+            live_expiry: Duration::from_secs(5),
             drain: minutes(15),
             drain_class: ByClass { request: minutes(2), stream: minutes(15), upgrade: minutes(15), job: minutes(10) },
             stop_grace: minutes(10),

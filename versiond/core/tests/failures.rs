@@ -9,8 +9,8 @@ use std::time::Duration;
 use script::{Played, Script};
 use supervisor_protocol::admin::{DrainOutcome, Phase};
 use supervisor_protocol::{Generation, Reason, StreamClass, Tick};
-use versiond_core::generation::State;
 use versiond_core::slot::{Absent, Slot, Step};
+use versiond_core::timings::Timings;
 
 /// What a story has led to.
 struct Told {
@@ -302,10 +302,30 @@ fn f22_one_lost_probe_is_none_two_turn_the_verdict_and_two_turn_it_back() {
         ("ready", true),
     ] {
         told.then(&format!("probe g1 {probe}"));
-        let State::Serving { live, .. } = &told.slot().serving().unwrap().state else { panic!("it serves") };
-        assert_eq!(live.is_ready(), ready, "after {probe}");
+        assert_eq!(told.slot().serving().unwrap().is_live(), ready, "after {probe}");
         assert!(told.steps().is_empty(), "its requests go on");
     }
+}
+
+#[test]
+fn f22_an_answer_that_is_too_old_counts_as_none_until_there_are_two_new_ones() {
+    let mut told = Told { script: Script::with(Timings::default()), played: Vec::new() };
+    told.then("want a\nfetched g1\ndescribed g1 shared\nlaunched g1\nprobe g1 ready\nt=4s probe g1 ready");
+    assert_eq!(told.wake(), Some(at(9)));
+    for (line, ready) in [
+        ("t=8s tick", true),
+        ("t=9s tick", false),
+        ("t=16s probe g1 ready", false),
+        ("probe g1 ready", true),
+        ("t=20s probe g1 unready", true),
+        ("t=24s tick", true),
+        ("t=25s tick", false),
+    ] {
+        told.then(line);
+        assert_eq!(told.slot().serving().unwrap().is_live(), ready, "after {line}");
+        assert!(told.steps().is_empty(), "its requests go on");
+    }
+    assert_eq!(told.wake(), None);
 }
 
 #[test]

@@ -104,7 +104,8 @@ fn render(played: &Played) -> String {
     for reason in slot.reasons(*now) {
         writeln!(text, "    why {}: {reason}", reason.code()).unwrap();
     }
-    if let Some((at, why)) = slot.wake() {
+    // The day after which it would no longer be heard of says nothing about a story.
+    if let Some((at, why)) = slot.wake().filter(|(_, why)| *why != "live expiry") {
         writeln!(text, "    wake {} for {why}", seconds(at)).unwrap();
     }
     text

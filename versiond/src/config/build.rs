@@ -1,7 +1,6 @@
 //! From the file and the environment to a [`Config`].
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
 use camino::Utf8Path;
@@ -113,12 +112,7 @@ fn timing(source: &mut Source<'_>, file: file::Timing) -> Result<Budget, ConfigE
     let hold_requests = source.pick_or("timing.hold_requests", &requests, file.hold_requests, &shown, |text| {
         text.parse().ok().filter(|count| *count > 0).ok_or(ValueError::Count)
     })?;
-    let shown = budget.hold_bytes.to_string();
-    let hold_bytes =
-        source.pick_or("timing.hold_bytes", &["VERSIOND_HOLD_BYTES"], file.hold_bytes, &shown, |text| {
-            u64::from_str(text).ok().filter(|bytes| *bytes > 0).ok_or(ValueError::Count)
-        })?;
-    Ok(Budget { announce, hold_requests, hold_bytes, ..budget })
+    Ok(Budget { announce, hold_requests, ..budget })
 }
 
 fn duration(

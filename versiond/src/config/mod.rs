@@ -21,7 +21,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use router_core::route::RoutePattern;
 use router_dataplane::PeerRange;
-use supervisor_protocol::{HostId, ServiceName, StreamClass};
+use supervisor_protocol::{HostId, ServiceName};
 use versiond_core::budget::{self, Budget};
 use versiond_core::catalog::{ParseContext, Removals, ServiceShape, UrlRules};
 
@@ -119,12 +119,6 @@ impl ServiceConfig {
     /// The route and its aliases.
     pub fn routes(&self) -> impl Iterator<Item = &RoutePattern> {
         self.route.iter().chain(&self.route_aliases)
-    }
-
-    /// The class that the configuration gives a path (as the child sees it), when it does.
-    #[must_use]
-    pub fn class_of(&self, path: &str) -> Option<StreamClass> {
-        self.classes.iter().find(|rule| rule.matches(path)).map(|rule| rule.class)
     }
 }
 

@@ -24,20 +24,9 @@ pub enum Contract {
 /// One `[[service.X.class]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassRule {
-    /// A path, or the beginning of one before a last `*`.
-    pub pattern: String,
+    /// The path below which it holds, as the child sees it: whole segments.
+    pub path: RoutePattern,
     pub class: StreamClass,
-}
-
-impl ClassRule {
-    /// Whether the rule covers a path, as the child sees it and without its query.
-    #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
-        match self.pattern.strip_suffix('*') {
-            Some(head) => path.starts_with(head),
-            None => path == self.pattern,
-        }
-    }
 }
 
 /// Why a value of a service was refused.
@@ -146,15 +135,16 @@ fn class(source: &mut Source<'_>, name: &ServiceName, rule: file::Class) -> Resu
     let key = |key: &str| format!("service.{name}.class.{key}");
     let (at, class_at) = (rule.pattern.span().start, rule.class.span().start);
     let (pattern, class) = (rule.pattern.into_inner(), rule.class.into_inner());
-    let head = pattern.strip_suffix('*').unwrap_or(&pattern);
-    if !head.starts_with('/') || head.contains('*') {
-        return Err(source.refuse(key("match"), pattern, at, ServiceError::Pattern));
-    }
+    let below = pattern.strip_suffix("/*").unwrap_or(&pattern);
+    let path = match below.parse::<RoutePattern>() {
+        Ok(path) if !below.contains('*') && !path.has_version() => path,
+        Ok(_) | Err(_) => return Err(source.refuse(key("match"), pattern, at, ServiceError::Pattern)),
+    };
     let Some(found) = StreamClass::ALL.into_iter().find(|known| known.as_str() == class) else {
         return Err(source.refuse(key("class"), class, class_at, ServiceError::Class));
     };
     source.note(format!("service.{name}.class"), format!("{pattern} is {found}"), at);
-    Ok(ClassRule { pattern, class: found })
+    Ok(ClassRule { path, class: found })
 }
 
 /// The environment of the service's children: `inherit`, then `env_file`, then `env`. Values are not

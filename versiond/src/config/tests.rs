@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use supervisor_protocol::StreamClass;
 use supervisor_protocol::time::DurationError;
 
 use super::*;
@@ -65,8 +66,10 @@ hold_requests = 10
     assert_eq!(config.catalog.removals, Removals::Explicit);
     let service = &config.services[&ServiceName::new("devshardd").unwrap()];
     assert_eq!(service.shape, ServiceShape::Versioned { first_segment: true });
-    assert_eq!(service.class_of("/jobs/1"), Some(StreamClass::Job));
-    assert_eq!(service.class_of("/job"), None);
+    let rule = &service.classes[0];
+    assert_eq!(rule.class, StreamClass::Job);
+    assert!(rule.path.matches("/jobs/1").is_some());
+    assert!(rule.path.matches("/job").is_none());
     assert_eq!(service.environment["WORKERS"], "4");
     assert_eq!(config.timing.announce, None);
     assert_eq!(config.timing.drain_class.job, Duration::from_secs(300));

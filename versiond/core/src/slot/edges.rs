@@ -272,6 +272,16 @@ impl Slot {
         self.edge(number, |generation| generation.terminate(why, grace, now));
     }
 
+    /// Readiness that nobody has confirmed for too long is readiness no more.
+    pub(super) fn expire(&mut self, now: Tick) {
+        let timings = &self.timings;
+        for generation in self.generations.values_mut() {
+            if generation.live_until(timings).is_some_and(|until| now >= until) {
+                generation.expire();
+            }
+        }
+    }
+
     fn shorten_drains(&mut self, limit: Tick) {
         for generation in self.generations.values_mut() {
             if let State::Retired { drain, .. } | State::Draining { drain, .. } = &mut generation.state {

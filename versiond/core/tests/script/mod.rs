@@ -39,8 +39,13 @@ pub(crate) struct Played {
 }
 
 impl Script {
+    /// What serves counts as live for a day after it was last heard of: a story need not probe it on and on.
     pub(crate) fn new() -> Script {
-        Script { slot: Slot::new(Timings::default()), now: Tick::ZERO, next: 1 }
+        Script::with(Timings { live_expiry: Duration::from_secs(86_400), ..Timings::default() })
+    }
+
+    pub(crate) fn with(timings: Timings) -> Script {
+        Script { slot: Slot::new(timings), now: Tick::ZERO, next: 1 }
     }
 
     /// Plays every line and returns what each did.

@@ -126,6 +126,7 @@ pub(crate) fn timings(short_drain: bool) -> Timings {
     Timings {
         ready_window: seconds(5),
         ready_max: seconds(20),
+        live_expiry: seconds(3),
         drain: seconds(if short_drain { 8 } else { 30 }),
         drain_class: ByClass { request: seconds(3), stream: seconds(30), upgrade: seconds(20), job: seconds(10) },
         stop_grace: seconds(12),
