@@ -48,6 +48,8 @@ struct Inner {
     catalog: CatalogStatus,
     catalog_read: Option<Tick>,
     receipts: VecDeque<Receipt>,
+    /// Why the catalog's latest word on a slot is not followed, although something is wanted there.
+    blocked: BTreeMap<SlotId, Reason>,
     /// The slots that the first catalog named; `None` until one has been read.
     expected: Option<BTreeSet<SlotId>>,
 }
@@ -83,6 +85,7 @@ impl Board {
                 catalog,
                 catalog_read: None,
                 receipts: VecDeque::new(),
+                blocked: BTreeMap::new(),
                 expected: None,
             }),
             seq: watch::Sender::new(1),
@@ -124,9 +127,13 @@ impl Board {
 
     /// Replaces what is known of the catalog.
     pub(crate) fn set_catalog(&self, view: &CatalogView) {
+        // An entry without anything to serve is all that is wanted of its slot, which tells it itself.
+        let blocked = view.desired.slots.iter().filter(|(_, intent)| intent.artifact.is_some());
+        let blocked = blocked.filter_map(|(id, intent)| Some((id.clone(), intent.blocked.clone()?))).collect();
         let mut inner = self.inner.lock();
         inner.catalog = view.status.clone();
         inner.catalog_read = view.read_at;
+        inner.blocked = blocked;
     }
 
     /// Keeps a receipt.
@@ -293,7 +300,7 @@ impl Board {
                 ..inner.catalog.clone()
             },
             isolation: Isolation::Group,
-            slots: inner.slots.iter().map(|(id, view)| slot_status(id, view, now)).collect(),
+            slots: inner.slots.iter().map(|(id, view)| slot_status(id, view, inner.blocked.get(id), now)).collect(),
             receipts: inner.receipts.iter().cloned().collect(),
         }
     }
@@ -305,7 +312,7 @@ impl Board {
             inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| SlotWhy {
                 slot: id.clone(),
                 serving: view.slot.serving().map(|serving| serving.number),
-                reasons: reasons(view, now)
+                reasons: reasons(view, inner.blocked.get(id), now)
                     .into_iter()
                     .map(|reason| WhyReason { text: reason.to_string(), reason })
                     .collect(),
@@ -322,19 +329,7 @@ impl Board {
 
 /// A routed child of this slot is live-ready now.
 fn live(slot: &Slot) -> bool {
-    slot.serving().is_some_and(|serving| match &serving.state {
-        State::Serving { live, .. } => live.is_ready(),
-        State::Fetching
-        | State::Preflight
-        | State::Waiting { .. }
-        | State::Starting { .. }
-        | State::Warming { .. }
-        | State::Ready { .. }
-        | State::Retired { .. }
-        | State::Draining { .. }
-        | State::Terminating { .. }
-        | State::Killing { .. } => false,
-    })
+    slot.serving().is_some_and(Gen::is_live)
 }
 
 fn wanted(slot: &Slot) -> Option<Sha256> {
@@ -374,17 +369,18 @@ fn health_status(generation: &Gen) -> HealthStatus {
     }
 }
 
-fn reasons(view: &SlotView, now: Tick) -> Vec<Reason> {
+fn reasons(view: &SlotView, blocked: Option<&Reason>, now: Tick) -> Vec<Reason> {
     let mut reasons = view.slot.reasons(now);
     for reason in &mut reasons {
         if let (Reason::Fetching { received, total, .. }, Some((so_far, of))) = (reason, view.progress) {
             (*received, *total) = (so_far, of);
         }
     }
+    reasons.extend(blocked.cloned());
     reasons
 }
 
-fn slot_status(id: &SlotId, view: &SlotView, now: Tick) -> SlotStatus {
+fn slot_status(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, now: Tick) -> SlotStatus {
     let generations = view.slot.generations().map(|generation| {
         let life = view.lives.get(&generation.number).cloned().unwrap_or_default();
         let load = life.target.as_ref().map(|target| target.load());
@@ -411,6 +407,6 @@ fn slot_status(id: &SlotId, view: &SlotView, now: Tick) -> SlotStatus {
         desired: wanted(&view.slot),
         ready: live(&view.slot),
         generations: generations.collect(),
-        reasons: reasons(view, now),
+        reasons: reasons(view, blocked, now),
     }
 }

@@ -71,8 +71,7 @@ fn supervise(path: Option<Utf8PathBuf>, env: &config::Env, faults: Faults) -> Ex
         Ok(config) => config,
         Err(error) => return report(&error),
     };
-    run::init_logging();
-    match run::run(config, faults) {
+    match run::init_logging().and_then(|()| run::run(config, faults)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(error.as_ref()),
     }

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use router_dataplane::{Clock, HoldBounds, PeerRanges, Plane, PlaneConfig, RouteTable};
+use router_dataplane::{
+    ClassRule, Clock, HoldBounds, LocalEndpoints, NoLocalEndpoints, PeerRanges, Plane, PlaneConfig, RouteTable,
+};
 use supervisor_protocol::admin::CatalogStatus;
 use supervisor_protocol::headers::HostStamp;
 use supervisor_protocol::{BootNonce, Tick};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
 use versiond_core::host::{Host, HostTimings};
 
 pub use crate::supervisor::chain;
@@ -23,7 +26,7 @@ pub use crate::supervisor::chain;
 use crate::admin::{self, Admin};
 use crate::board::{Board, Identity};
 use crate::catalog;
-use crate::config::Config;
+use crate::config::{Config, HostConfig};
 use crate::faults::{Fault, Faults};
 use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::ledger::{Ledger, LedgerState};
@@ -31,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::process::sweep::{self, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::store::Store;
-use crate::supervisor::{Manager, Order, ProbeTimings, Recorder, ServiceSpec, Shared};
+use crate::supervisor::{Manager, Order, ProbeTimings, Recorder, Routes, ServiceSpec, Shared};
 
 /// How long what a dead predecessor left may take to die.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
@@ -42,17 +45,24 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a draining child is asked for its count.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 
-/// Logs to standard error; `RUST_LOG` chooses what.
-pub fn init_logging() {
+/// Logs to standard error; `VERSIOND_LOG`, else `RUST_LOG`, chooses what (default `info`).
+///
+/// # Errors
+/// The filter is not one.
+pub fn init_logging() -> anyhow::Result<()> {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let set = |name| std::env::var(name).ok().filter(|filter| !filter.is_empty()).map(|filter| (name, filter));
+    let filter = match set("VERSIOND_LOG").or_else(|| set("RUST_LOG")) {
+        Some((name, filter)) => EnvFilter::try_new(&filter).with_context(|| format!("{name}={filter:?}"))?,
+        None => EnvFilter::new("info"),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    Ok(())
 }
 
 /// Runs the daemon until a signal has emptied it.
@@ -76,9 +86,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let run_dir = state_dir.join("run");
     clear(&run_dir).with_context(|| format!("{}", run_dir.display()))?;
 
-    let listener = bind(config.host.listen, "[host] listen")?;
-    let metrics_listener = config.host.metrics.map(|address| bind(address, "[host] metrics")).transpose()?;
-    let admin_listener = admin::bind(config.host.admin.as_std_path())?;
+    let listeners = Listeners::bind(&config.host)?;
 
     let clock = Clock::start();
     let boot = BootNonce::new(String::from(oneshot::random_nonce()?))?;
@@ -99,21 +107,9 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.allow_http)?;
     let catalog = catalog::start(&config, clock)?;
 
-    let allow = PeerRanges(config.host.status_allow.clone());
-    let plane = PlaneConfig {
-        workers: config.host.threads,
-        trusted: allow.clone(),
-        hold: if faults.has(Fault::RetireFirst) {
-            HoldBounds { time: Duration::ZERO, requests: 0 }
-        } else {
-            HoldBounds { time: budget.hold, requests: budget.hold_requests as usize }
-        },
-        retry: !faults.has(Fault::RetireFirst),
-        ..PlaneConfig::new(HostStamp { id: config.host.id.clone(), boot }, clock)
-    };
-    let endpoints = Arc::new(Endpoints::new(board.clone(), clock, allow));
-    let plane = Plane::start(plane, vec![listener], Arc::new(RouteTable::default()), endpoints)?;
-    let plane = Arc::new(plane);
+    let stamp = HostStamp { id: config.host.id.clone(), boot };
+    let planes = Planes::start(&config, faults, clock, stamp, listeners.data, listeners.status, &board)?;
+    let plane = planes.data.clone();
 
     let tail = TaskTracker::new();
     let shared = Arc::new(Shared {
@@ -136,12 +132,12 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         tail: tail.clone(),
     });
     let (orders, order) = watch::channel(Order::Follow);
-    let manager = Manager::new(shared, services(&config), patterns(&config), plane.clone(), state.next_generation);
+    let manager = Manager::new(shared, services(&config), routes(&config), plane.clone(), state.next_generation);
     let manager = tokio::spawn(manager.run(catalog, order));
 
     let admin =
         Admin { board: board.clone(), plane: plane.clone(), metrics, recorder, clock, waiters: Semaphore::new(64) };
-    admin::serve(admin, admin_listener, metrics_listener)?;
+    admin::serve(admin, listeners.admin, listeners.metrics)?;
     tracing::info!(listen = %config.host.listen, admin = %config.host.admin, id = %config.host.id, "versiond runs");
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
 
@@ -155,10 +151,81 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         .await;
     tail.close();
     tail.wait().await;
-    plane.shutdown(CLOSE_WITHIN).await;
+    planes.shutdown().await;
     std::fs::remove_file(&config.host.admin).ok();
     tracing::info!("everything is stopped");
     Ok(())
+}
+
+/// Everything that the daemon listens on, bound before anything is started: a port that is taken is an error.
+struct Listeners {
+    data: TcpListener,
+    status: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+    admin: std::os::unix::net::UnixListener,
+}
+
+impl Listeners {
+    fn bind(host: &HostConfig) -> anyhow::Result<Listeners> {
+        Ok(Listeners {
+            data: bind(host.listen, "[host] listen")?,
+            status: host.status_listen.map(|address| bind(address, "[host] status_listen")).transpose()?,
+            metrics: host.metrics.map(|address| bind(address, "[host] metrics")).transpose()?,
+            admin: admin::bind(host.admin.as_std_path())?,
+        })
+    }
+}
+
+/// The data plane, and beside it the plane of the status endpoints when they have a listener of their own:
+/// then the data listener has none.
+struct Planes {
+    data: Arc<Plane>,
+    status: Option<Plane>,
+}
+
+impl Planes {
+    fn start(
+        config: &Config,
+        faults: Faults,
+        clock: Clock,
+        stamp: HostStamp,
+        data: TcpListener,
+        status: Option<TcpListener>,
+        board: &Arc<Board>,
+    ) -> anyhow::Result<Planes> {
+        let (budget, allow) = (&config.timing, PeerRanges(config.host.status_allow.clone()));
+        let no_hold = faults.has(Fault::RetireFirst);
+        let settings = PlaneConfig {
+            workers: config.host.threads,
+            trusted: allow.clone(),
+            hold: if no_hold {
+                HoldBounds { time: Duration::ZERO, requests: 0 }
+            } else {
+                HoldBounds { time: budget.hold, requests: budget.hold_requests as usize }
+            },
+            retry: !no_hold,
+            ..PlaneConfig::new(stamp.clone(), clock)
+        };
+        let endpoints: Arc<dyn LocalEndpoints> = Arc::new(Endpoints::new(board.clone(), clock, allow));
+        let start = |settings, listener, endpoints| {
+            Plane::start(settings, vec![listener], Arc::new(RouteTable::default()), endpoints)
+        };
+        Ok(match status {
+            None => Planes { data: Arc::new(start(settings, data, endpoints)?), status: None },
+            Some(status) => Planes {
+                data: Arc::new(start(settings, data, Arc::new(NoLocalEndpoints))?),
+                status: Some(start(PlaneConfig { workers: 1, ..PlaneConfig::new(stamp, clock) }, status, endpoints)?),
+            },
+        })
+    }
+
+    /// The status goes last.
+    async fn shutdown(self) {
+        self.data.shutdown(CLOSE_WITHIN).await;
+        if let Some(status) = self.status {
+            status.shutdown(CLOSE_WITHIN).await;
+        }
+    }
 }
 
 /// Ends what a dead predecessor left and strikes it off, before anything else.
@@ -209,7 +276,15 @@ fn services(config: &Config) -> std::collections::BTreeMap<supervisor_protocol::
     config.services.iter().map(|(name, service)| (name.clone(), spec(service))).collect()
 }
 
-fn patterns(config: &Config) -> Vec<(router_core::route::RoutePattern, supervisor_protocol::ServiceName)> {
-    let services = config.services.iter();
-    services.flat_map(|(name, service)| service.routes().map(|pattern| (pattern.clone(), name.clone()))).collect()
+fn routes(config: &Config) -> Routes {
+    let mut routes = Routes::default();
+    for (name, service) in &config.services {
+        routes.patterns.extend(service.routes().map(|pattern| (pattern.clone(), name.clone())));
+        routes.classes.extend(service.classes.iter().map(|rule| ClassRule {
+            service: name.clone(),
+            path: rule.path.clone(),
+            class: rule.class,
+        }));
+    }
+    routes
 }

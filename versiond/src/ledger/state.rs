@@ -21,14 +21,11 @@ pub struct LedgerState {
     /// The generations that may have a process.
     #[serde(default)]
     pub generations: Vec<LedgerGeneration>,
-    /// What last served in each slot.
-    #[serde(default)]
-    pub last_good: Vec<LastGood>,
 }
 
 impl Default for LedgerState {
     fn default() -> Self {
-        Self { schema: LEDGER_SCHEMA, next_generation: 1, cordon: None, generations: Vec::new(), last_good: Vec::new() }
+        Self { schema: LEDGER_SCHEMA, next_generation: 1, cordon: None, generations: Vec::new() }
     }
 }
 
@@ -44,11 +41,4 @@ pub struct LedgerGeneration {
     pub process: Option<ProcessId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-}
-
-/// The release that last served in a slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastGood {
-    pub slot: SlotId,
-    pub sha256: Sha256,
 }

@@ -98,7 +98,9 @@ impl Stat {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        // The second field is the program's name in brackets, which may itself hold brackets and blanks.
+        // The second field is the program's name in brackets, which may itself hold brackets and blanks. An
+        // exec writes the start of the code (the 26th) after the environment's two ends (the 50th and 51st),
+        // which for a moment are equal: only with the first do the others count.
         let (_, rest) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         Some(Self {
@@ -107,10 +109,10 @@ impl Stat {
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
-            environment: match (fields.get(47), fields.get(48)) {
-                (None | Some(&"0"), _) | (_, None | Some(&"0")) => Environment::Unknown,
-                (Some(start), Some(end)) if start == end => Environment::Empty,
-                (Some(_), Some(_)) => Environment::Present,
+            environment: match (fields.get(23), fields.get(47), fields.get(48)) {
+                (Some(&"0"), ..) | (_, None | Some(&"0"), _) | (_, _, None | Some(&"0")) => Environment::Unknown,
+                (_, Some(start), Some(end)) if start == end => Environment::Empty,
+                (_, Some(_), Some(_)) => Environment::Present,
             },
         })
     }
@@ -186,6 +188,20 @@ mod tests {
         assert_eq!((stat.start_ticks, stat.environment), (98_765, Environment::Unknown));
         assert!(Stat::parse("42 (a").is_none());
         assert!(Stat::parse("42 (a) S 7").is_none());
+    }
+
+    #[test]
+    fn f41_an_environment_counts_as_empty_only_after_the_exec() {
+        let environment = |code: &str, start: &str, end: &str| {
+            let mut fields = vec!["1"; 52];
+            fields[..3].copy_from_slice(&["42", "(sh)", "S"]);
+            (fields[25], fields[49], fields[50]) = (code, start, end);
+            Stat::parse(&fields.join(" ")).unwrap().environment
+        };
+        assert_eq!(environment("4096", "900", "950"), Environment::Present);
+        assert_eq!(environment("4096", "900", "900"), Environment::Empty);
+        assert_eq!(environment("0", "900", "900"), Environment::Unknown);
+        assert_eq!(environment("4096", "0", "0"), Environment::Unknown);
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl ChildLink {
         if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
     }
 
+    /// `DELETE /drain`: the pause or drain is over.
+    pub(crate) async fn resume(&self, within: Duration) -> Result<(), ChildError> {
+        let (place, status, _) = self.admin(Method::DELETE, "/drain", within).await?;
+        if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
+    }
+
     /// `GET /drain/status`.
     pub(crate) async fn drain_status(&self, within: Duration) -> Result<DrainStatus, ChildError> {
         let (place, status, body) = self.admin(Method::GET, "/drain/status", within).await?;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use supervisor_protocol::contract::{Describe, Ready};
+use supervisor_protocol::contract::{Describe, Ready, Role, StateKind};
 use supervisor_protocol::{CONTRACT, Generation, Nonce, Sha256, SlotId, env};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,15 @@ pub(crate) enum Event {
 pub(crate) struct Life {
     pub(crate) running: Arc<Running>,
     pub(crate) port: PortLease,
+    pub(crate) link: ChildLink,
+    pub(crate) nonce: Nonce,
+}
+
+/// What is probed.
+pub(crate) struct Subject {
+    pub(crate) generation: Generation,
+    pub(crate) role: Role,
+    pub(crate) running: Arc<Running>,
     pub(crate) link: ChildLink,
     pub(crate) nonce: Nonce,
 }
@@ -132,8 +141,8 @@ impl Effects {
             .map(|(name, value)| (name.to_owned(), value)),
         );
         let exclusive = match facts.state {
-            supervisor_protocol::contract::StateKind::Local => true,
-            supervisor_protocol::contract::StateKind::None | supervisor_protocol::contract::StateKind::Shared => false,
+            StateKind::Local => true,
+            StateKind::None | StateKind::Shared => false,
         };
         let spec = LaunchSpec {
             exe: sealed,
@@ -164,19 +173,12 @@ impl Effects {
     }
 
     /// Asks the child over and over whether it could serve, for as long as it lives.
-    pub(crate) async fn watch(
-        self,
-        generation: Generation,
-        running: Arc<Running>,
-        link: ChildLink,
-        nonce: Nonce,
-        tell: mpsc::Sender<Event>,
-    ) {
+    pub(crate) async fn watch(self, subject: Subject, tell: mpsc::Sender<Event>) {
         let mut serving = false;
         loop {
-            let probe = self.probe(&running, &link, &nonce).await;
+            let probe = self.probe(&subject).await;
             serving = serving || probe == Probe::Ready;
-            if tell.send(Event::Input(Input::Probed(generation, probe))).await.is_err() {
+            if tell.send(Event::Input(Input::Probed(subject.generation, probe))).await.is_err() {
                 return;
             }
             let pause = if serving { self.shared.probes.live } else { self.shared.probes.ready };
@@ -185,8 +187,10 @@ impl Effects {
     }
 
     /// One probe round: the admin listener with the right nonce *and* the serving path, and the
-    /// listening socket belongs to this generation's own processes (F04, F27).
-    async fn probe(&self, running: &Running, link: &ChildLink, nonce: &Nonce) -> Probe {
+    /// listening socket belongs to this generation's own processes (F04, F27). A worker serves no path,
+    /// and may say that it drains: it is paused until it is published.
+    async fn probe(&self, subject: &Subject) -> Probe {
+        let Subject { link, nonce, .. } = subject;
         let within = self.shared.probes.timeout;
         let ready = match link.ready(within).await {
             Ok(ready) => ready,
@@ -203,10 +207,14 @@ impl Effects {
                 Probe::NotReady { detail }
             };
         }
+        match subject.role {
+            Role::Worker => return Probe::Ready,
+            Role::Server => {}
+        }
         if ready.draining {
             return Probe::NotReady { detail: "it says that it drains".to_owned() };
         }
-        let (port, process) = (link.port, running.identity().clone());
+        let (port, process) = (link.port, subject.running.identity().clone());
         let owner = tokio::task::spawn_blocking(move || owner_of_port(port, &process)).await;
         match owner.unwrap_or(Ownership::Unverified) {
             Ownership::Owned | Ownership::Unverified => {}
@@ -218,6 +226,14 @@ impl Effects {
         match link.serves(within).await {
             Ok(()) => Probe::Ready,
             Err(error) => Probe::NotReady { detail: chain(&error) },
+        }
+    }
+
+    /// Ends a worker's pause.
+    pub(crate) async fn resume(self, generation: Generation, link: ChildLink) {
+        while let Err(error) = link.resume(self.shared.probes.timeout).await {
+            tracing::warn!(slot = %self.id, %generation, error = chain(&error), "the worker does not begin");
+            tokio::time::sleep(self.shared.probes.drain).await;
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use router_core::route::RoutePattern;
-use router_dataplane::{Absence, Plane, RouteTable, SlotRoute};
+use router_dataplane::{Absence, ClassRule, Plane, RouteTable, SlotRoute};
 use supervisor_protocol::{Reason, ServiceName, SlotId, Tick, VersionName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,11 +28,18 @@ pub(crate) enum Order {
     Force,
 }
 
+/// What the configuration says of where requests go, whatever slots there are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Routes {
+    pub(crate) patterns: Vec<(RoutePattern, ServiceName)>,
+    pub(crate) classes: Vec<ClassRule>,
+}
+
 /// Runs until every slot is gone after `Order::Stop` or `Order::Force`.
 pub(crate) struct Manager {
     shared: Arc<Shared>,
     services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
-    patterns: Vec<(RoutePattern, ServiceName)>,
+    routes: Routes,
     plane: Arc<Plane>,
     numbers: Arc<AtomicU64>,
     slots: BTreeMap<SlotId, Running>,
@@ -50,12 +57,12 @@ impl Manager {
     pub(crate) fn new(
         shared: Arc<Shared>,
         services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
-        patterns: Vec<(RoutePattern, ServiceName)>,
+        routes: Routes,
         plane: Arc<Plane>,
         next_generation: u64,
     ) -> Manager {
         let numbers = Arc::new(AtomicU64::new(next_generation));
-        Manager { shared, services, patterns, plane, numbers, slots: BTreeMap::new() }
+        Manager { shared, services, routes, plane, numbers, slots: BTreeMap::new() }
     }
 
     /// Follows the catalog and the host's orders.
@@ -160,6 +167,8 @@ impl Manager {
             .iter()
             .map(|(id, slot)| ((id.service.clone(), id.name.clone()), slot.route.clone()))
             .collect::<BTreeMap<(ServiceName, VersionName), Arc<SlotRoute>>>();
-        self.plane.replace_table(Arc::new(RouteTable::new(self.patterns.clone(), slots)));
+        self.plane.replace_table(Arc::new(
+            RouteTable::new(self.routes.patterns.clone(), slots).with_classes(self.routes.classes.clone()),
+        ));
     }
 }

@@ -18,7 +18,7 @@ use versiond_core::timings::Timings;
 
 pub use self::child::chain;
 pub(crate) use self::effects::ProbeTimings;
-pub(crate) use self::manager::{Manager, Order};
+pub(crate) use self::manager::{Manager, Order, Routes};
 pub(crate) use self::recorder::Recorder;
 use crate::board::Board;
 use crate::faults::Faults;

@@ -1,0 +1,238 @@
+//! One task per slot: it owns the slot's machine, carries out its steps in order, and shows the
+//! result on the board *before* a step makes it visible to requests (F03).
+//!
+//! ```text
+//! manager ──Want──▶ actor ──steps──▶ tasks of a generation (fetch, describe, start, watch, drain)
+//!                    ▲  │                      │
+//!                    └──┼──────Event───────────┘
+//!                       └──▶ SlotRoute (publish, withdraw), Target (retire, cut), Board, Recorder
+//! ```
+
+mod receipt;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use router_dataplane::{Load, SlotRoute, Target};
+use supervisor_protocol::admin::Phase;
+use supervisor_protocol::contract::Role;
+use supervisor_protocol::{ByClass, Generation, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use versiond_core::generation::{Exit, Probe};
+use versiond_core::slot::{Input, Slot, Step, Want};
+
+use crate::board::{LifeView, SlotView};
+use crate::faults::Fault;
+use crate::process::{ExitInfo, Sealed};
+use crate::store::Installed;
+use crate::supervisor::effects::{Effects, Event, Life};
+
+/// What the actor holds of one generation.
+#[derive(Default)]
+struct Held {
+    /// Ends every task of this generation.
+    cancel: CancellationToken,
+    /// Ends the attempts to set a worker to work.
+    paused: CancellationToken,
+    sha256: Option<Sha256>,
+    installed: Option<Installed>,
+    sealed: Option<Arc<Sealed>>,
+    life: Option<Life>,
+    target: Option<Arc<Target>>,
+    /// What the leases were when it was retired.
+    at_retire: Option<Load>,
+    view: LifeView,
+}
+
+impl Held {
+    fn role(&self) -> Role {
+        self.view.facts.as_ref().map_or(Role::Server, |facts| facts.role)
+    }
+}
+
+pub(crate) struct Actor {
+    effects: Effects,
+    slot: Slot,
+    route: Arc<SlotRoute>,
+    numbers: Arc<AtomicU64>,
+    held: BTreeMap<Generation, Held>,
+    events: mpsc::Receiver<Event>,
+    tell: mpsc::Sender<Event>,
+}
+
+/// How a slot is spoken to.
+#[derive(Clone)]
+pub(crate) struct SlotHandle {
+    tell: mpsc::Sender<Event>,
+}
+
+impl SlotHandle {
+    /// Changes what is wanted of the slot.
+    pub(crate) async fn want(&self, want: Want) {
+        // The actor ends only when nothing is wanted and nothing is left: then nobody misses this.
+        self.tell.send(Event::Input(Input::Want(want))).await.ok();
+    }
+}
+
+impl Actor {
+    /// Starts the actor of a slot. It ends once nothing is wanted of the slot and nothing is left.
+    pub(crate) fn spawn(
+        effects: Effects,
+        route: Arc<SlotRoute>,
+        numbers: Arc<AtomicU64>,
+    ) -> (SlotHandle, tokio::task::JoinHandle<()>) {
+        let (tell, events) = mpsc::channel(256);
+        let slot = Slot::new(effects.shared.timings.clone());
+        let handle = SlotHandle { tell: tell.clone() };
+        let actor = Actor { effects, slot, route, numbers, held: BTreeMap::new(), events, tell };
+        (handle, tokio::spawn(actor.run()))
+    }
+
+    async fn run(mut self) {
+        self.show();
+        loop {
+            let wake = self.slot.wake();
+            let clock = self.effects.shared.clock;
+            let sleep = async move {
+                match wake {
+                    Some((tick, _)) => tokio::time::sleep(tick.since(clock.now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => event,
+                    None => break,
+                },
+                () = sleep => Event::Input(Input::Tick),
+            };
+            self.take(event).await;
+            if self.slot.is_gone() && self.events.is_empty() {
+                break;
+            }
+        }
+        self.effects.shared.board.set_slot(&self.effects.id, None);
+    }
+
+    async fn take(&mut self, event: Event) {
+        let input = match event {
+            Event::Input(Input::Probed(generation, probe)) => self.checked_probe(generation, probe),
+            Event::Input(input) => input,
+            Event::Installed(generation, installed) => {
+                if let Some(held) = self.held.get_mut(&generation) {
+                    held.installed = Some(installed);
+                }
+                Input::Fetched(generation)
+            }
+            Event::Described(generation, facts, sealed) => {
+                if let Some(held) = self.held.get_mut(&generation) {
+                    held.sealed = Some(sealed);
+                    held.view.facts = Some(facts.clone());
+                }
+                Input::Described(generation, facts)
+            }
+            Event::Launched(generation, life) => {
+                self.launched(generation, life);
+                Input::Launched(generation)
+            }
+        };
+        if let Input::ChildLoad(generation, inflight) = input
+            && let Some(held) = self.held.get_mut(&generation)
+        {
+            held.view.child_load = Some(inflight);
+        }
+        self.count_leases().await;
+        self.drive(input).await;
+    }
+
+    /// A process that has already exited is not ready, whatever it said last (F05).
+    fn checked_probe(&self, generation: Generation, probe: Probe) -> Input {
+        let exit = self.held.get(&generation).and_then(|held| held.life.as_ref()).and_then(|life| life.running.exit());
+        match exit {
+            Some(exit) => Input::Exited(generation, exit_of(exit)),
+            None => Input::Probed(generation, probe),
+        }
+    }
+
+    /// Brings the counts of everything that drains up to date.
+    async fn count_leases(&mut self) {
+        let leaving: Vec<Generation> = self
+            .slot
+            .generations()
+            .filter(|generation| generation.is_leaving())
+            .map(|generation| generation.number)
+            .collect();
+        for generation in leaving {
+            if let Some(leases) = self.leases(generation) {
+                self.drive(Input::Leases(generation, leases)).await;
+            }
+        }
+    }
+
+    fn leases(&self, generation: Generation) -> Option<ByClass<u64>> {
+        if self.effects.shared.faults.has(Fault::NoLease) {
+            return Some(ByClass::default());
+        }
+        self.held.get(&generation)?.target.as_ref().map(|target| target.load().by_class)
+    }
+
+    /// Hands one input to the machine and carries out what follows, in order.
+    async fn drive(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let before: BTreeMap<Generation, Phase> = self.phases();
+            // Taken from all slots' common row, and given back when it was not needed and is still the last.
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            let steps = self.slot.handle(input, Generation(number), self.effects.shared.clock.now());
+            if !steps.iter().any(|step| matches!(step, Step::Fetch(..))) {
+                self.numbers.compare_exchange(number + 1, number, Ordering::Relaxed, Ordering::Relaxed).ok();
+            }
+            self.log_transitions(&before);
+            self.show();
+            for step in steps {
+                inputs.extend(self.carry_out(step).await);
+            }
+        }
+        self.show();
+    }
+
+    fn phases(&self) -> BTreeMap<Generation, Phase> {
+        self.slot.generations().map(|generation| (generation.number, generation.phase())).collect()
+    }
+
+    fn log_transitions(&self, before: &BTreeMap<Generation, Phase>) {
+        let after = self.phases();
+        for (generation, to) in &after {
+            let from = before.get(generation);
+            if from != Some(to) {
+                tracing::info!(slot = %self.effects.id, %generation, to = to.as_str(), "generation");
+                self.effects.shared.metrics.transition(&self.effects.id, *to);
+            }
+        }
+        for generation in before.keys().filter(|generation| !after.contains_key(generation)) {
+            let failure = self.slot.failure().map(|failure| failure.reason.to_string());
+            tracing::info!(slot = %self.effects.id, %generation, to = "gone", failure, "generation");
+        }
+        if let Some(failure) = self.slot.failure()
+            && before.len() > after.len()
+        {
+            self.effects.shared.metrics.failed(&self.effects.id, failure.reason.code());
+        }
+    }
+
+    fn show(&self) {
+        let lives = self.held.iter().map(|(number, held)| (*number, held.view.clone())).collect();
+        let view = SlotView { slot: self.slot.clone(), lives, progress: None };
+        self.effects.shared.board.set_slot(&self.effects.id, Some(view));
+    }
+}
+
+fn exit_of(exit: ExitInfo) -> Exit {
+    match exit {
+        ExitInfo::Code(code) => Exit::Code(code),
+        ExitInfo::Signal(signal) => Exit::Signal(signal),
+    }
+}

@@ -1,0 +1,255 @@
+//! A step of the slot's machine, carried out.
+//!
+//! Must not live here: the choice of a step, or what follows from its outcome (`versiond-core`).
+
+use std::time::Duration;
+
+use router_dataplane::{Absence, Target, TargetLabel, Upstream};
+use supervisor_protocol::admin::Phase;
+use supervisor_protocol::contract::Role;
+use supervisor_protocol::{Generation, Refusal};
+use tokio_util::sync::CancellationToken;
+use versiond_core::catalog::Artifact;
+use versiond_core::generation::DrainEnd;
+use versiond_core::slot::{Absent, Input, Step};
+
+use super::receipt::receipt;
+use super::{Actor, exit_of};
+use crate::faults::Fault;
+use crate::process::Signal;
+use crate::supervisor::child::chain;
+use crate::supervisor::effects::{Effects, Event, Life, Subject};
+
+impl Actor {
+    /// Carries out one step; whatever it causes at once comes back as inputs.
+    pub(super) async fn carry_out(&mut self, step: Step) -> Vec<Input> {
+        match step {
+            Step::Fetch(generation, artifact) => self.fetch(generation, artifact),
+            Step::Describe(generation) => self.describe(generation),
+            Step::Start(generation) => self.start(generation),
+            Step::Publish { new, old } => return self.publish(new, old).await,
+            Step::Withdraw(generation, absent) => {
+                self.route.withdraw(absence(absent));
+                return self.retire(generation);
+            }
+            Step::Absent(absent) => {
+                self.route.withdraw(absence(absent));
+            }
+            Step::Cut(generation, class) => {
+                if let Some(target) = self.held.get(&generation).and_then(|held| held.target.as_ref()) {
+                    tracing::warn!(slot = %self.effects.id, %generation, %class, "cut: the class's drain deadline has passed");
+                    target.cut(class);
+                }
+            }
+            Step::DrainChild(generation) => return self.drain_child(generation),
+            Step::Terminate(generation) => self.signal(generation, Signal::SIGTERM),
+            Step::Kill(generation) => self.signal(generation, Signal::SIGKILL),
+            Step::Forget(generation, end) => self.forget(generation, end),
+        }
+        Vec::new()
+    }
+
+    fn fetch(&mut self, generation: Generation, artifact: Artifact) {
+        let held = self.held.entry(generation).or_default();
+        held.sha256 = Some(artifact.sha256);
+        let cancel = held.cancel.clone();
+        let effects = self.effects.clone();
+        self.run_task(cancel, async move { effects.fetch(generation, artifact).await });
+    }
+
+    fn describe(&mut self, generation: Generation) {
+        let Some(held) = self.held.get(&generation) else { return };
+        let Some(installed) = held.installed.clone() else { return };
+        let effects = self.effects.clone();
+        self.run_task(held.cancel.clone(), async move { effects.describe(generation, installed).await });
+    }
+
+    fn start(&mut self, generation: Generation) {
+        let Some(held) = self.held.get(&generation) else { return };
+        let (Some(sealed), Some(facts), Some(sha256)) = (held.sealed.clone(), held.view.facts.clone(), held.sha256)
+        else {
+            return;
+        };
+        let effects = self.effects.clone();
+        let (cancel, tell) = (held.cancel.clone(), self.tell.clone());
+        // Not dropped half-way: the answer to a cancelled start is what lets the slot forget it.
+        tokio::spawn(async move {
+            let event = effects.start(generation, facts, sealed, sha256, cancel).await;
+            tell.send(event).await.ok();
+        });
+    }
+
+    fn run_task(&self, cancel: CancellationToken, task: impl Future<Output = Event> + Send + 'static) {
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            if let Some(event) = cancel.run_until_cancelled(task).await {
+                tell.send(event).await.ok();
+            }
+        });
+    }
+
+    /// The process exists: watch its readiness and its exit, each for this generation alone (F23).
+    pub(super) fn launched(&mut self, generation: Generation, life: Life) {
+        let stopping = self.slot.generations().find(|known| known.number == generation).map(|known| known.phase());
+        let running = life.running.clone();
+        let tell = self.tell.clone();
+        let exits = running.clone();
+        tokio::spawn(async move {
+            let exit = exits.exited().await;
+            tell.send(Event::Input(Input::Exited(generation, exit_of(exit)))).await.ok();
+        });
+        let Some(held) = self.held.get_mut(&generation) else { return };
+        let role = held.role();
+        held.view.pid = u32::try_from(running.identity().pid).ok();
+        held.view.port = Some(life.port.port());
+        match stopping {
+            Some(Phase::Terminating) => drop(running.signal(Signal::SIGTERM)),
+            Some(Phase::Killing) | None => drop(running.signal(Signal::SIGKILL)),
+            Some(_) => {
+                let subject = Subject { generation, role, running, link: life.link.clone(), nonce: life.nonce.clone() };
+                let watch = self.effects.clone().watch(subject, self.tell.clone());
+                let cancel = held.cancel.clone();
+                tokio::spawn(async move { cancel.run_until_cancelled(watch).await });
+            }
+        }
+        held.life = Some(life);
+    }
+
+    /// New first, then the old one retired, so that there is always a target (F02).
+    async fn publish(&mut self, new: Generation, old: Option<Generation>) -> Vec<Input> {
+        let faults = self.effects.shared.faults;
+        let Some(held) = self.held.get_mut(&new) else { return Vec::new() };
+        let Some(life) = &held.life else { return Vec::new() };
+        let role = held.role();
+        let label = TargetLabel {
+            service: self.effects.id.service.clone(),
+            version: self.effects.id.name.clone(),
+            generation: new,
+        };
+        let upstream = Upstream::Tcp(([127, 0, 0, 1], life.port.port()).into());
+        let target = Target::new(label, life.nonce.clone(), upstream, self.effects.shared.clock);
+        held.target = Some(target.clone());
+        held.view.target = Some(target.clone());
+        self.show();
+        if role == Role::Worker {
+            self.set_to_work(new);
+            return old.map(|old| self.retire(old)).unwrap_or_default();
+        }
+        let mut inputs = Vec::new();
+        if faults.has(Fault::RetireFirst) {
+            self.route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
+            inputs.extend(old.map(|old| self.retire(old)).unwrap_or_default());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            self.route.publish(target);
+        } else {
+            self.route.publish(target);
+            inputs.extend(old.map(|old| self.retire(old)).unwrap_or_default());
+        }
+        if faults.has(Fault::NoDrain)
+            && let Some(old) = old
+        {
+            self.signal(old, Signal::SIGKILL);
+        }
+        self.effects.shared.metrics.published(&self.effects.id);
+        inputs
+    }
+
+    /// A worker gets no requests, and its target leases none; it begins by the end of its pause.
+    fn set_to_work(&mut self, generation: Generation) {
+        self.route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
+        if let Some(held) = self.held.get(&generation)
+            && let Some(life) = &held.life
+        {
+            let resume = self.effects.clone().resume(generation, life.link.clone());
+            let cancel = held.paused.clone();
+            tokio::spawn(async move { cancel.run_until_cancelled(resume).await });
+        }
+    }
+
+    /// No request finds it any more; what it admitted goes on, and is counted from here.
+    fn retire(&mut self, generation: Generation) -> Vec<Input> {
+        let Some(held) = self.held.get_mut(&generation) else { return Vec::new() };
+        let Some(target) = held.target.clone() else { return Vec::new() };
+        target.retire();
+        held.paused.cancel();
+        held.at_retire = Some(target.load());
+        let (cancel, tell) = (held.cancel.clone(), self.tell.clone());
+        tokio::spawn(async move {
+            if cancel.run_until_cancelled(target.idle()).await.is_some() {
+                let leases = target.load().by_class;
+                tell.send(Event::Input(Input::Leases(generation, leases))).await.ok();
+            }
+        });
+        self.leases(generation).map(|leases| Input::Leases(generation, leases)).into_iter().collect()
+    }
+
+    fn drain_child(&mut self, generation: Generation) -> Vec<Input> {
+        if self.effects.shared.faults.has(Fault::NoLease) {
+            return vec![Input::ChildLoad(generation, 0)];
+        }
+        if let Some(held) = self.held.get(&generation)
+            && let Some(life) = &held.life
+        {
+            let drain = self.effects.clone().drain_child(generation, life.link.clone(), self.tell.clone());
+            let cancel = held.cancel.clone();
+            tokio::spawn(async move { cancel.run_until_cancelled(drain).await });
+        }
+        Vec::new()
+    }
+
+    fn signal(&mut self, generation: Generation, signal: Signal) {
+        let Some(held) = self.held.get(&generation) else { return };
+        let skip_grace = self.effects.shared.faults.has(Fault::NoLease);
+        let signals = if skip_grace { vec![signal, Signal::SIGKILL] } else { vec![signal] };
+        match &held.life {
+            Some(life) => {
+                for signal in signals {
+                    if let Err(error) = life.running.signal(signal) {
+                        tracing::debug!(slot = %self.effects.id, %generation, %error, "the signal met no process");
+                    }
+                }
+            }
+            // Still being made: the start ends itself, and says so.
+            None => held.cancel.cancel(),
+        }
+    }
+
+    fn forget(&mut self, generation: Generation, end: Option<DrainEnd>) {
+        let Some(mut held) = self.held.remove(&generation) else { return };
+        held.cancel.cancel();
+        held.paused.cancel();
+        if let Some(life) = held.life.take() {
+            self.effects.shared.tail.spawn(last_trace(self.effects.clone(), generation, life));
+        }
+        if let (Some(end), Some(target), Some(sha256)) = (end, &held.target, held.sha256) {
+            let slot = self.effects.id.clone();
+            let receipt = receipt(slot, generation, sha256, end, held.at_retire.as_ref(), &target.load());
+            tracing::info!(
+                slot = %self.effects.id, %generation, outcome = ?receipt.outcome, took_ms = receipt.took_ms,
+                at_start = receipt.at_start.total(), cut = receipt.cut.total(), "drained"
+            );
+            self.effects.shared.metrics.drained(&receipt);
+            self.effects.shared.board.add_receipt(receipt);
+        }
+    }
+}
+
+/// Keeps port, socket and ledger entry until no descendant of the process is left either.
+async fn last_trace(effects: Effects, generation: Generation, life: Life) {
+    life.running.gone().await;
+    std::fs::remove_file(&life.link.admin).ok();
+    if let Err(error) = effects.shared.recorder.forget(generation).await {
+        // The entry is harmless: the next start looks for its process and finds none.
+        tracing::warn!(slot = %effects.id, %generation, error = chain(&error), "not struck off the ledger");
+    }
+    drop(life.port);
+}
+
+fn absence(absent: Absent) -> Absence {
+    match absent {
+        Absent::Hold { until } => Absence::Hold { forecast: until },
+        Absent::NotFound => Absence::Refuse { refusal: Refusal::NotFound, retry_after_s: None },
+        Absent::Stopping => Absence::Refuse { refusal: Refusal::HostStopping, retry_after_s: Some(1) },
+        Absent::NotServing => Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: Some(1) },
+    }
+}
