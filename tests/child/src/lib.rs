@@ -17,6 +17,8 @@ pub enum Temper {
     Willing,
     /// It says `model missing` for ever.
     Stuck,
+    /// It becomes ready, and says that its state lives in its data directory.
+    Local,
 }
 
 /// Milliseconds for which the child says `initializing` before it is ready.
@@ -27,7 +29,11 @@ pub const CRASH_AFTER: &str = "--crash-after";
 /// The whole of a demo binary's `main`.
 #[must_use]
 pub fn main(build: &'static str, temper: Temper) -> ExitCode {
-    let mut about = describe("demo", format!("{}+{build}", env!("CARGO_PKG_VERSION")), StateKind::None);
+    let state = match temper {
+        Temper::Willing | Temper::Stuck => StateKind::None,
+        Temper::Local => StateKind::Local,
+    };
+    let mut about = describe("demo", format!("{}+{build}", env!("CARGO_PKG_VERSION")), state);
     about.streams = StreamClass::ALL.to_vec();
     Child::new(about).flag(READY_AFTER, "MS").flag(CRASH_AFTER, "MS").serve(async move |context: Context| {
         let ready_after = millis(&context, READY_AFTER)?;
@@ -40,8 +46,8 @@ pub fn main(build: &'static str, temper: Temper) -> ExitCode {
         let readiness = context.readiness();
         match (temper, ready_after) {
             (Temper::Stuck, _) => readiness.unready("model missing"),
-            (Temper::Willing, None) => {}
-            (Temper::Willing, Some(after)) => {
+            (Temper::Willing | Temper::Local, None) => {}
+            (Temper::Willing | Temper::Local, Some(after)) => {
                 readiness.initializing("warming up");
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;

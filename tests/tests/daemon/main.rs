@@ -1,0 +1,30 @@
+//! The daemon as a process: started, asked over its listeners, signalled and killed, as an operator and a
+//! router would. Each test has a versiond of its own, in a temporary folder and on free ports, and ends with
+//! proof that no process of it is left.
+//!
+//! [`node`] is the versiond, [`releases`] what its catalog says, [`mirror`] a loopback server of catalogs
+//! and artifacts that can be made to wait, [`http`] the clients. The rest are tests, one file for each
+//! concept. What happens under load is the demo's to show; what one part does alone is its crate's.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[allow(dead_code, reason = "of what the tests of release binaries share, the demo is not run here")]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod catalog;
+mod cordon;
+mod crash;
+mod first_start;
+mod http;
+mod kill;
+mod local_state;
+mod metrics;
+mod mirror;
+mod node;
+mod refusals;
+mod releases;
+mod stop;
+mod tools;
+mod unit;
+mod worker;
