@@ -57,7 +57,7 @@ fn release_has_no_faults() {
     assert!(line.starts_with("versiond ") && !line.contains("faults"), "{line}");
     let refused =
         Command::new(&versiond).args(["run", "--config", "/dev/null", "--fault", "no-hash"]).output().unwrap();
-    assert_eq!(refused.status.code(), Some(2), "an unknown option is a usage error");
+    assert_eq!(refused.status.code(), Some(64), "an unknown option is a usage error");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--fault"));
     let ended = common::demo(&["--json", "--sabotage", "no-hash", "--versiond", versiond.to_str().unwrap()]);
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);

@@ -202,7 +202,7 @@ impl Board {
                     name: id.name.clone(),
                     port: life.port.unwrap_or_default(),
                     status: health_status(generation),
-                    sha256: generation.sha256,
+                    sha256: generation.sha256(),
                     binary_version: life.facts.map(|facts| facts.binary_version).unwrap_or_default(),
                     generation: generation.number,
                 }
@@ -344,7 +344,7 @@ fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
         service: id.service.clone(),
         name: id.name.clone(),
         ready: live(&view.slot),
-        sha256: view.slot.serving().map(|serving| serving.sha256),
+        sha256: view.slot.serving().map(|serving| serving.sha256()),
         failed: view.slot.failure().and_then(|_| wanted(&view.slot)),
         evacuating: false,
     }
@@ -388,7 +388,7 @@ fn slot_status(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, now: Tick
         let facts = generation.facts().or(life.facts.as_ref());
         GenerationStatus {
             generation: generation.number,
-            sha256: generation.sha256,
+            sha256: generation.sha256(),
             phase: generation.phase(),
             pid: life.pid,
             port: life.port,

@@ -132,7 +132,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         tail: tail.clone(),
     });
     let (orders, order) = watch::channel(Order::Follow);
-    let manager = Manager::new(shared, services(&config), routes(&config), plane.clone(), state.next_generation);
+    let manager = Manager::new(shared, services(&config), routes(&config), plane.clone(), &state);
     let manager = tokio::spawn(manager.run(catalog, order));
 
     let admin =

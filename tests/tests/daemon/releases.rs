@@ -68,10 +68,10 @@ impl Document {
     /// Revision 1, with these versions.
     pub(crate) fn of<const N: usize>(versions: [(&str, Release); N]) -> Document {
         let first = Document { revision: 0, versions: BTreeMap::new() };
-        versions.into_iter().fold(first, |document, (name, release)| document.with(name, &release)).as_revision(1)
+        versions.into_iter().fold(first, |document, (name, release)| document.with(name, &release)).at_revision(1)
     }
 
-    fn as_revision(self, revision: u64) -> Document {
+    fn at_revision(self, revision: u64) -> Document {
         Document { revision, ..self }
     }
 
@@ -86,14 +86,14 @@ impl Document {
     }
 
     fn with_artifacts(&self, name: &str, artifacts: Value) -> Document {
-        let mut next = self.clone().as_revision(self.revision + 1);
+        let mut next = self.clone().at_revision(self.revision + 1);
         next.versions.insert(name.to_owned(), json!({"name": name, "releases": [{"artifacts": artifacts}]}));
         next
     }
 
     /// The next revision, without `name`.
     pub(crate) fn without(&self, name: &str) -> Document {
-        let mut next = self.clone().as_revision(self.revision + 1);
+        let mut next = self.clone().at_revision(self.revision + 1);
         assert!(next.versions.remove(name).is_some(), "{name} is not in the document");
         next
     }

@@ -33,7 +33,7 @@ pub(crate) async fn run<S: AsRef<OsStr>>(binary: &str, args: impl IntoIterator<I
 }
 
 /// The arguments that send versionctl to this node.
-pub(crate) fn to<'a>(node: &Node, args: &[&'a str]) -> Vec<String> {
+pub(crate) fn to(node: &Node, args: &[&str]) -> Vec<String> {
     let admin = format!("unix:{}", node.admin());
     ["--admin", &admin].iter().chain(args).map(|arg| (*arg).to_owned()).collect()
 }

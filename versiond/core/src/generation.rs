@@ -12,6 +12,7 @@ use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::{Generation, Reason, Sha256, Tick};
 
 pub use self::drain::{Drain, DrainEnd};
+use crate::catalog::Artifact;
 use crate::timings::Timings;
 
 /// What a build says of itself at preflight.
@@ -55,7 +56,8 @@ impl std::fmt::Display for Exit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gen {
     pub number: Generation,
-    pub sha256: Sha256,
+    /// What it runs.
+    pub artifact: Artifact,
     pub state: State,
     /// When it entered the state.
     pub since: Tick,
@@ -134,8 +136,14 @@ impl Live {
 impl Gen {
     /// A new generation begins by fetching its artifact.
     #[must_use]
-    pub fn begin(number: Generation, sha256: Sha256, now: Tick) -> Gen {
-        Gen { number, sha256, state: State::Fetching, since: now }
+    pub fn begin(number: Generation, artifact: Artifact, now: Tick) -> Gen {
+        Gen { number, artifact, state: State::Fetching, since: now }
+    }
+
+    /// The hash of what it runs.
+    #[must_use]
+    pub fn sha256(&self) -> Sha256 {
+        self.artifact.sha256
     }
 
     /// Where it stands, as the API shows it.
@@ -221,11 +229,16 @@ impl Gen {
         }
     }
 
-    /// Whether it serves and says, not too long ago, that it can.
+    /// Whether it serves and has said, not too long ago, that it can.
     #[must_use]
     pub fn is_live(&self) -> bool {
+        self.serving().is_some_and(|(live, _)| live.is_ready())
+    }
+
+    /// Its live readiness while it serves, and when it was last heard of.
+    fn serving(&self) -> Option<(Live, Tick)> {
         match &self.state {
-            State::Serving { live, .. } => live.is_ready(),
+            State::Serving { live, answered, .. } => Some((*live, *answered)),
             State::Fetching
             | State::Preflight
             | State::Waiting { .. }
@@ -235,7 +248,7 @@ impl Gen {
             | State::Retired { .. }
             | State::Draining { .. }
             | State::Terminating { .. }
-            | State::Killing { .. } => false,
+            | State::Killing { .. } => None,
         }
     }
 
@@ -307,10 +320,8 @@ impl Gen {
 
     /// When its last answer, if that was a good one, is too old to count.
     pub(crate) fn live_until(&self, timings: &Timings) -> Option<Tick> {
-        match &self.state {
-            State::Serving { live: Live::Ready { .. }, answered, .. } => Some(answered.after(timings.live_expiry)),
-            _ => None,
-        }
+        let (live, answered) = self.serving()?;
+        live.is_ready().then(|| answered.after(timings.live_expiry))
     }
 
     /// Its last answer has become too old: it counts as unready until it answers again.

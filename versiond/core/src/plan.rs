@@ -14,6 +14,7 @@ use supervisor_protocol::contract::StateKind;
 use supervisor_protocol::time::millis;
 use supervisor_protocol::{Generation, Reason, Tick};
 
+use crate::catalog::Artifact;
 use crate::generation::{Gen, State};
 use crate::slot::{Absent, Slot, Step, Want};
 
@@ -49,10 +50,7 @@ pub(crate) fn plan(slot: &Slot, context: &Context) -> Vec<Step> {
 /// What a request to the slot is told while nothing serves it.
 pub(crate) fn absent(slot: &Slot, now: Tick) -> Absent {
     match &slot.want {
-        Want::Serve(artifact) => {
-            let until = slot.failures.get(&artifact.sha256).map(|failure| failure.until).filter(|until| *until > now);
-            Absent::Hold { until }
-        }
+        Want::Serve(_) => Absent::Hold { until: next_try(slot).filter(|until| *until > now) },
         Want::Keep(_) => Absent::NotServing,
         Want::Nothing => Absent::NotFound,
         Want::Stop { .. } | Want::Force => Absent::Stopping,
@@ -70,7 +68,11 @@ pub(crate) fn reasons(slot: &Slot, now: Tick) -> Vec<Reason> {
     }
     if let Some(generation) = slot.candidate() {
         reasons.extend(candidate_reason(slot, generation, now));
-    } else if let (Some(failure), false) = (slot.failure(), serves_wanted(slot)) {
+    }
+    let tried = slot
+        .candidate()
+        .is_some_and(|candidate| wanted_artifact(slot).is_some_and(|wanted| wanted.is_same(&candidate.artifact)));
+    if let (Some(failure), false) = (slot.failure(), tried || serves_wanted(slot)) {
         reasons.push(with_retry(&failure.reason, millis(failure.until.since(now))));
     }
     for generation in slot.generations.values() {
@@ -102,11 +104,8 @@ pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
         | State::Ready { .. }
         | State::Killing { .. } => None,
     });
-    let backoff = match slot.failure() {
-        Some(failure) if slot.candidate().is_none() && !serves_wanted(slot) => Some((failure.until, "backoff")),
-        Some(_) | None => None,
-    };
-    states.chain(backoff).min()
+    let backoff = next_try(slot).filter(|_| slot.candidate().is_none());
+    states.chain(backoff.map(|until| (until, "backoff"))).min()
 }
 
 /// Rule 1: the next step of a generation that is on its way out, or out of time.
@@ -154,9 +153,9 @@ fn unwanted(slot: &Slot) -> Option<Step> {
         }
     };
     match &slot.want {
-        Want::Serve(artifact) => {
+        Want::Serve(_) => {
             let candidate = slot.candidate()?;
-            (candidate.sha256 != artifact.sha256 || serves_wanted(slot)).then(|| abandon(candidate))
+            (!goals(slot).any(|goal| goal.is_same(&candidate.artifact))).then(|| abandon(candidate))
         }
         // An entry that cannot be followed leaves everything as it is, but takes nothing new.
         Want::Keep(_) => slot.candidate().map(abandon),
@@ -173,14 +172,15 @@ fn unwanted(slot: &Slot) -> Option<Step> {
 
 /// Rule 3: the next step towards what is wanted.
 fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
-    let Want::Serve(artifact) = &slot.want else { return None };
-    if serves_wanted(slot) {
+    let Some(candidate) = slot.candidate() else {
+        let next = context.next?;
+        return goals(slot)
+            .find(|goal| slot.failures.get(&goal.sha256).is_none_or(|failure| failure.until <= context.now))
+            .map(|goal| Step::Fetch(next, goal.clone()));
+    };
+    if !matches!(slot.want, Want::Serve(_)) {
         return None;
     }
-    let Some(candidate) = slot.candidate() else {
-        let paused = slot.failures.get(&artifact.sha256).is_some_and(|failure| failure.until > context.now);
-        return if paused { None } else { context.next.map(|next| Step::Fetch(next, artifact.clone())) };
-    };
     match &candidate.state {
         State::Waiting { .. } => start_block(slot, candidate).is_none().then_some(Step::Start(candidate.number)),
         State::Ready { .. } => {
@@ -225,7 +225,7 @@ fn start_block(slot: &Slot, candidate: &Gen) -> Option<Reason> {
 
 fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
     match &candidate.state {
-        State::Fetching => Some(Reason::Fetching { sha256: candidate.sha256.to_string(), received: 0, total: None }),
+        State::Fetching => Some(Reason::Fetching { sha256: candidate.sha256().to_string(), received: 0, total: None }),
         State::Preflight => Some(Reason::Preflight { generation: candidate.number.0 }),
         State::Waiting { .. } => start_block(slot, candidate),
         State::Starting { .. } => Some(Reason::NotReady {
@@ -247,11 +247,31 @@ fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
     }
 }
 
-fn serves_wanted(slot: &Slot) -> bool {
-    match (&slot.want, slot.serving()) {
-        (Want::Serve(artifact), Some(serving)) => serving.sha256 == artifact.sha256,
-        (Want::Serve(_) | Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force, _) => false,
+/// What a new generation may be of, the best first. While nothing serves, what last served comes back before
+/// anything new is tried: it is here, and known to be good. Its replacement then comes beside it.
+fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
+    let wanted = wanted_artifact(slot).filter(|_| !serves_wanted(slot));
+    let lost = |good: &&Artifact| slot.serving().is_none() && wanted.is_some_and(|wanted| !wanted.is_same(good));
+    slot.last_good.as_ref().filter(lost).into_iter().chain(wanted)
+}
+
+/// When the first of them may be tried (again); `None` when one may be at once, or there is none.
+fn next_try(slot: &Slot) -> Option<Tick> {
+    let tries: Option<Vec<Tick>> =
+        goals(slot).map(|goal| slot.failures.get(&goal.sha256).map(|failure| failure.until)).collect();
+    tries?.into_iter().min()
+}
+
+fn wanted_artifact(slot: &Slot) -> Option<&Artifact> {
+    match &slot.want {
+        Want::Serve(artifact) => Some(artifact),
+        Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
     }
+}
+
+fn serves_wanted(slot: &Slot) -> bool {
+    let wanted = wanted_artifact(slot);
+    wanted.is_some_and(|wanted| slot.serving().is_some_and(|serving| serving.artifact.is_same(wanted)))
 }
 
 /// The reason with the time that is left now instead of the pause that was chosen.

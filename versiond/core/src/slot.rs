@@ -106,6 +106,8 @@ pub enum Absent {
 #[derive(Debug, Clone)]
 pub struct Slot {
     pub(crate) want: Want,
+    /// What last served here. It comes back when nothing else can serve.
+    pub(crate) last_good: Option<Artifact>,
     pub(crate) generations: BTreeMap<Generation, Gen>,
     pub(crate) leases: BTreeMap<Generation, ByClass<u64>>,
     pub(crate) child_load: BTreeMap<Generation, u64>,
@@ -115,11 +117,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// An empty slot of which nothing is wanted yet.
+    /// An empty slot of which nothing is wanted yet. `last_good` is what served in it before a restart.
     #[must_use]
-    pub fn new(timings: Timings) -> Slot {
+    pub fn new(timings: Timings, last_good: Option<Artifact>) -> Slot {
         Slot {
             want: Want::Nothing,
+            last_good,
             generations: BTreeMap::new(),
             leases: BTreeMap::new(),
             child_load: BTreeMap::new(),

@@ -241,6 +241,41 @@ fn f15_a_crash_does_not_wait_for_the_drain_of_the_one_before() {
 }
 
 #[test]
+fn f15_what_served_comes_back_from_a_crash_while_its_replacement_cannot_be_had() {
+    let mut told = a_serves("shared");
+    told.then("t=10s want b\nwrong-hash g2\nt=10500ms exit g1 signal=9");
+    assert_eq!(told.end().steps[0], Step::Withdraw(G1, Absent::Hold { until: Some(at(11)) }));
+    // The replacement is tried first, since its pause is over first; then what served.
+    told.then("wake\nwrong-hash g3\nwake");
+    let Step::Fetch(number, of) = &told.end().steps[0] else { panic!("{:?}", told.end().steps) };
+    assert_eq!((number.0, of.sha256.to_string().starts_with("aa")), (4, true));
+    told.then("fetched g4\ndescribed g4 shared\nlaunched g4\nprobe g4 ready");
+    assert_eq!((told.serving(), told.why()), (Some(4), vec!["hash_mismatch"]));
+}
+
+#[test]
+fn f40_after_a_restart_what_served_comes_back_before_anything_new_is_tried() {
+    let restarted = || Told { script: Script::with(Timings::default(), Some("a")), played: Vec::new() };
+    let mut told = restarted();
+    told.then("want b\nfetched g1\ndescribed g1 shared\nlaunched g1\nprobe g1 ready");
+    assert_eq!((told.serving(), told.phase(2)), (Some(1), Some(Phase::Fetching)));
+    assert!(told.slot().serving().unwrap().sha256().to_string().starts_with("aa"));
+    told.then("fetched g2\ndescribed g2 shared\nlaunched g2\nprobe g2 ready");
+    assert_eq!(told.end().steps, [Step::Publish { new: G2, old: Some(G1) }]);
+
+    // It can no longer be started: what is wanted is tried without it.
+    let mut told = restarted();
+    told.then("want b\nfetch-failed g1\nfetched g2\ndescribed g2 shared\nlaunched g2\nprobe g2 ready");
+    assert_eq!(told.serving(), Some(2));
+    assert!(told.slot().serving().unwrap().sha256().to_string().starts_with("bb"));
+
+    // Its name was removed meanwhile: nothing of it comes back.
+    let mut told = restarted();
+    told.then("want nothing\nwant b");
+    assert!(matches!(&told.end().steps[..], [Step::Fetch(_, of), ..] if of.sha256.to_string().starts_with("bb")));
+}
+
+#[test]
 fn f17_a_step_that_takes_for_ever_holds_up_neither_a_removal_nor_the_corrected_catalog() {
     let mut told = a_serves("shared");
     told.then("t=10s want b\nwant c");
@@ -309,7 +344,7 @@ fn f22_one_lost_probe_is_none_two_turn_the_verdict_and_two_turn_it_back() {
 
 #[test]
 fn f22_an_answer_that_is_too_old_counts_as_none_until_there_are_two_new_ones() {
-    let mut told = Told { script: Script::with(Timings::default()), played: Vec::new() };
+    let mut told = Told { script: Script::with(Timings::default(), None), played: Vec::new() };
     told.then("want a\nfetched g1\ndescribed g1 shared\nlaunched g1\nprobe g1 ready\nt=4s probe g1 ready");
     assert_eq!(told.wake(), Some(at(9)));
     for (line, ready) in [

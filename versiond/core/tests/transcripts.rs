@@ -97,7 +97,7 @@ fn render(played: &Played) -> String {
     let phases: Vec<String> = slot
         .generations()
         .map(|generation| {
-            format!("{}({})={}", generation.number, short(&generation.sha256), generation.phase().as_str())
+            format!("{}({})={}", generation.number, short(&generation.sha256()), generation.phase().as_str())
         })
         .collect();
     writeln!(text, "    is  {}", if phases.is_empty() { "empty".to_owned() } else { phases.join(" ") }).unwrap();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use slot::CAPACITY;
 use slot::{Found, Record};
-pub use state::{LEDGER_SCHEMA, LedgerGeneration, LedgerState};
+pub use state::{LEDGER_SCHEMA, LastGood, LedgerGeneration, LedgerState};
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]

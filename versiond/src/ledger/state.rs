@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::{Generation, Nonce, Sha256, SlotId};
+use versiond_core::catalog::Artifact;
 
 use crate::process::ProcessId;
 
@@ -21,11 +22,14 @@ pub struct LedgerState {
     /// The generations that may have a process.
     #[serde(default)]
     pub generations: Vec<LedgerGeneration>,
+    /// What last served in each slot.
+    #[serde(default)]
+    pub last_good: Vec<LastGood>,
 }
 
 impl Default for LedgerState {
     fn default() -> Self {
-        Self { schema: LEDGER_SCHEMA, next_generation: 1, cordon: None, generations: Vec::new() }
+        Self { schema: LEDGER_SCHEMA, next_generation: 1, cordon: None, generations: Vec::new(), last_good: Vec::new() }
     }
 }
 
@@ -41,4 +45,11 @@ pub struct LedgerGeneration {
     pub process: Option<ProcessId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+}
+
+/// The release that last served in a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGood {
+    pub slot: SlotId,
+    pub artifact: Artifact,
 }

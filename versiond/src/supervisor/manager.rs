@@ -10,10 +10,13 @@ use router_dataplane::{Absence, ClassRule, Plane, RouteTable, SlotRoute};
 use supervisor_protocol::{Reason, ServiceName, SlotId, Tick, VersionName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use versiond_core::catalog::{Artifact, Desired};
 use versiond_core::slot::Want;
 
 use crate::catalog::CatalogView;
+use crate::ledger::LedgerState;
 use crate::supervisor::actor::{Actor, SlotHandle};
+use crate::supervisor::child::chain;
 use crate::supervisor::effects::Effects;
 use crate::supervisor::{ServiceSpec, Shared};
 
@@ -42,6 +45,8 @@ pub(crate) struct Manager {
     routes: Routes,
     plane: Arc<Plane>,
     numbers: Arc<AtomicU64>,
+    /// What served before a restart, in slots that have not been started since.
+    last_good: BTreeMap<SlotId, Artifact>,
     slots: BTreeMap<SlotId, Running>,
 }
 
@@ -53,16 +58,17 @@ struct Running {
 }
 
 impl Manager {
-    /// A manager without slots. `next_generation` is the ledger's.
+    /// A manager without slots, which goes on from the ledger.
     pub(crate) fn new(
         shared: Arc<Shared>,
         services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
         routes: Routes,
         plane: Arc<Plane>,
-        next_generation: u64,
+        ledger: &LedgerState,
     ) -> Manager {
-        let numbers = Arc::new(AtomicU64::new(next_generation));
-        Manager { shared, services, routes, plane, numbers, slots: BTreeMap::new() }
+        let numbers = Arc::new(AtomicU64::new(ledger.next_generation));
+        let last_good = ledger.last_good.iter().map(|good| (good.slot.clone(), good.artifact.clone())).collect();
+        Manager { shared, services, routes, plane, numbers, last_good, slots: BTreeMap::new() }
     }
 
     /// Follows the catalog and the host's orders.
@@ -85,6 +91,9 @@ impl Manager {
     }
 
     async fn apply(&mut self, view: &CatalogView, order: Order, gone: &mpsc::Sender<SlotId>) {
+        if order == Order::Follow && view.is_known {
+            self.forget_removed(&view.desired).await;
+        }
         let wants = self.wants(view, order);
         let mut table_changed = false;
         for (id, want) in wants {
@@ -110,6 +119,17 @@ impl Manager {
             let wanted = |slot: &Running| matches!(slot.want, Some(Want::Serve(_) | Want::Keep(_)));
             let expected = self.slots.iter().filter(|(_, slot)| wanted(slot)).map(|(id, _)| id.clone()).collect();
             self.shared.board.expect(expected);
+        }
+    }
+
+    /// What served under a name that is gone, or was denied, must not come back with the name.
+    async fn forget_removed(&mut self, desired: &Desired) {
+        let keep = |slot: &SlotId, artifact: &Artifact| {
+            desired.slots.contains_key(slot) && !desired.deny.contains(&artifact.sha256)
+        };
+        self.last_good.retain(|slot, artifact| keep(slot, artifact));
+        if let Err(error) = self.shared.recorder.keep_good(|good| keep(&good.slot, &good.artifact)).await {
+            tracing::warn!(error = chain(&error), "the ledger still names what served under removed names");
         }
     }
 
@@ -139,11 +159,11 @@ impl Manager {
         wants
     }
 
-    fn start(&self, id: &SlotId, gone: mpsc::Sender<SlotId>) -> Option<Running> {
+    fn start(&mut self, id: &SlotId, gone: mpsc::Sender<SlotId>) -> Option<Running> {
         let service = self.services.get(&id.service)?.clone();
         let route = SlotRoute::new(Absence::Hold { forecast: None });
         let effects = Effects { id: id.clone(), shared: self.shared.clone(), service };
-        let (handle, actor) = Actor::spawn(effects, route.clone(), self.numbers.clone());
+        let (handle, actor) = Actor::spawn(effects, route.clone(), self.numbers.clone(), self.last_good.remove(id));
         let id = id.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = actor.await {

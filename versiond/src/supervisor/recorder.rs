@@ -5,7 +5,7 @@ use std::sync::Arc;
 use supervisor_protocol::Generation;
 use tokio::sync::Mutex;
 
-use crate::ledger::{Ledger, LedgerError, LedgerState};
+use crate::ledger::{LastGood, Ledger, LedgerError, LedgerState};
 
 /// The ledger behind a lock, written off the runtime's threads. Cheap to clone.
 #[derive(Clone)]
@@ -58,6 +58,20 @@ impl Recorder {
     /// Makes sure that a generation's number is never given out again.
     pub(crate) async fn claim(&self, generation: Generation) -> Result<(), RecordError> {
         self.record(|state| state.next_generation = state.next_generation.max(generation.0 + 1)).await
+    }
+
+    /// Notes what serves in a slot now.
+    pub(crate) async fn serves(&self, good: LastGood) -> Result<(), RecordError> {
+        self.record(|state| {
+            state.last_good.retain(|entry| entry.slot != good.slot);
+            state.last_good.push(good);
+        })
+        .await
+    }
+
+    /// Strikes off what served in slots that are no more, or may not serve again.
+    pub(crate) async fn keep_good(&self, keep: impl Fn(&LastGood) -> bool) -> Result<(), RecordError> {
+        self.record(|state| state.last_good.retain(keep)).await
     }
 
     /// Strikes a generation off.

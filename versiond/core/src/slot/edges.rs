@@ -25,8 +25,11 @@ impl Slot {
     pub(super) fn take(&mut self, input: Input, now: Tick) -> Vec<Step> {
         match input {
             Input::Want(want) => {
-                if let Want::Stop { deadline } = want {
-                    self.shorten_drains(deadline);
+                match want {
+                    Want::Stop { deadline } => self.shorten_drains(deadline),
+                    // What is approved anew one day begins anew.
+                    Want::Nothing => self.last_good = None,
+                    Want::Serve(_) | Want::Keep(_) | Want::Force => {}
                 }
                 self.want = want;
                 Vec::new()
@@ -100,7 +103,7 @@ impl Slot {
             (State::Fetching, Asked::Fetch)
             | (State::Preflight, Asked::Describe)
             | (State::Starting { .. }, Asked::Launch) => {
-                let sha256 = generation.sha256;
+                let sha256 = generation.sha256();
                 self.remember(sha256, now, reason);
             }
             // It was given up while it was being made, and so is no failure of the build.
@@ -126,7 +129,7 @@ impl Slot {
 
     fn exited(&mut self, number: Generation, exit: Exit, now: Tick) -> Vec<Step> {
         let Some(generation) = self.generations.get(&number) else { return Vec::new() };
-        let (sha256, since) = (generation.sha256, generation.since);
+        let (sha256, since) = (generation.sha256(), generation.since);
         match generation.state.clone() {
             State::Terminating { why: Ending::Drained(end), .. } | State::Killing { why: Ending::Drained(end), .. } => {
                 self.forget(number);
@@ -156,9 +159,9 @@ impl Slot {
                 });
                 let end =
                     Drain::begin(DrainCause::Crash, None, &self.timings, None, now).end(DrainOutcome::ProcessGone, now);
+                self.forget(number);
                 let absent = plan::absent(self, now);
                 self.absent = Some(absent);
-                self.forget(number);
                 vec![Step::Withdraw(number, absent), Step::Forget(number, Some(end))]
             }
             State::Starting { .. } | State::Warming { .. } | State::Ready { .. } => {
@@ -195,12 +198,13 @@ impl Slot {
     pub(super) fn apply(&mut self, step: &Step, now: Tick) {
         match step {
             Step::Fetch(number, artifact) => {
-                self.generations.insert(*number, Gen::begin(*number, artifact.sha256, now));
+                self.generations.insert(*number, Gen::begin(*number, artifact.clone(), now));
             }
             Step::Describe(_) => {}
             Step::Start(number) => self.edge(*number, |generation| generation.start(now)),
             Step::Publish { new, old } => {
                 self.absent = None;
+                self.last_good = self.generations.get(new).map(|generation| generation.artifact.clone());
                 self.edge(*new, |generation| generation.publish(now));
                 if let Some(old) = old {
                     let drain = Drain::begin(DrainCause::Swap, Some(*new), &self.timings, None, now);
@@ -237,7 +241,7 @@ impl Slot {
 
     fn terminate(&mut self, number: Generation, now: Tick) {
         let Some(generation) = self.generations.get(&number) else { return };
-        let (sha256, mut grace) = (generation.sha256, self.timings.stop_grace);
+        let (sha256, mut grace) = (generation.sha256(), self.timings.stop_grace);
         let why = match &generation.state {
             State::Retired { drain, .. } | State::Draining { drain, .. } => {
                 let empty = self.is_idle(number) && self.child_load.get(&number) == Some(&0);

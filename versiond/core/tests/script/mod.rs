@@ -41,11 +41,12 @@ pub(crate) struct Played {
 impl Script {
     /// What serves counts as live for a day after it was last heard of: a story need not probe it on and on.
     pub(crate) fn new() -> Script {
-        Script::with(Timings { live_expiry: Duration::from_secs(86_400), ..Timings::default() })
+        Script::with(Timings { live_expiry: Duration::from_secs(86_400), ..Timings::default() }, None)
     }
 
-    pub(crate) fn with(timings: Timings) -> Script {
-        Script { slot: Slot::new(timings), now: Tick::ZERO, next: 1 }
+    /// A slot in which this artifact served before a restart.
+    pub(crate) fn with(timings: Timings, last_good: Option<&str>) -> Script {
+        Script { slot: Slot::new(timings, last_good.map(artifact)), now: Tick::ZERO, next: 1 }
     }
 
     /// Plays every line and returns what each did.

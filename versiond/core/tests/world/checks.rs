@@ -26,7 +26,7 @@ impl World {
         assert!(due.is_none_or(|due| wake.is_some_and(|(at, _)| at <= due)), "{due:?} is due, it wakes for {wake:?}");
 
         let at_rest = match &truth.want {
-            Want::Serve(wanted) => slot.serving().is_some_and(|serving| serving.sha256 == wanted.sha256),
+            Want::Serve(wanted) => slot.serving().is_some_and(|serving| serving.artifact.is_same(wanted)),
             Want::Keep(_) => false,
             Want::Nothing | Want::Stop { .. } | Want::Force => slot.is_gone(),
         };
@@ -103,6 +103,9 @@ impl World {
                     assert!(beside_local, "P7: a good build is wanted, {serving:?} serves");
                     let reasons = slot.reasons(truth.now);
                     assert!(reasons.iter().any(|reason| reason.code() == "needs_window"), "F08: {reasons:?}");
+                }
+                if let Some(good) = truth.good.filter(|good| truth.builds[*good].is_good(&truth.timings)) {
+                    assert!(serving.is_some(), "P7: {good} has served and could, and nothing does");
                 }
                 if build.is_bad(&truth.timings) {
                     assert_ne!(serving, Some(wanted), "P2: a bad build serves");

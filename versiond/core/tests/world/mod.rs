@@ -70,9 +70,10 @@ impl World {
             lives: BTreeMap::new(),
             target: None,
             absent: None,
+            good: story.last_good,
         };
         let mut world = World {
-            slot: Slot::new(timings),
+            slot: Slot::new(timings, story.last_good.map(artifact)),
             truth,
             next: Generation(1),
             queue: BTreeMap::new(),

@@ -13,6 +13,8 @@ use versiond_core::timings::Timings;
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
     pub(crate) builds: Vec<Build>,
+    /// The build that served before the supervisor was started again.
+    pub(crate) last_good: Option<usize>,
     /// What happens, each so many milliseconds after the one before.
     pub(crate) ops: Vec<(u64, Op)>,
     /// How long answers take, in milliseconds, one after the other and again from the start.
@@ -140,11 +142,18 @@ pub(crate) fn timings(short_drain: bool) -> Timings {
 pub(crate) fn story() -> impl Strategy<Value = Story> {
     (
         prop::collection::vec(build(), 4),
+        prop::option::weighted(0.3, 0..4usize),
         prop::collection::vec((gap(), op()), 1..30),
         prop::collection::vec(prop_oneof![4 => 0..50u64, 1 => 50..3_000u64], 1..12),
         any::<bool>(),
     )
-        .prop_map(|(builds, ops, latencies, short_drain)| Story { builds, ops, latencies, short_drain })
+        .prop_map(|(builds, last_good, ops, latencies, short_drain)| Story {
+            builds,
+            last_good,
+            ops,
+            latencies,
+            short_drain,
+        })
 }
 
 fn gap() -> impl Strategy<Value = u64> {

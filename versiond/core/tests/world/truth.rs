@@ -23,6 +23,8 @@ pub(crate) struct Truth {
     /// The generation that the data plane sends new requests to.
     pub(crate) target: Option<Generation>,
     pub(crate) absent: Option<Absent>,
+    /// The build that last served, until its name is removed.
+    pub(crate) good: Option<usize>,
 }
 
 /// One generation.
@@ -103,6 +105,9 @@ impl Truth {
                 retired.limit = Some(retired.limit.map_or(*deadline, |limit| limit.min(*deadline)));
             }
         }
+        if let Want::Nothing = want {
+            self.good = None;
+        }
         self.want = want.clone();
     }
 
@@ -110,6 +115,16 @@ impl Truth {
         match &self.want {
             Want::Serve(wanted) => (0..self.builds.len()).find(|build| artifact(*build).sha256 == wanted.sha256),
             Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
+        }
+    }
+
+    /// The builds that a new generation may be of, in the order in which they are tried.
+    fn goals(&self) -> Vec<usize> {
+        let Some(wanted) = self.wanted_build() else { return Vec::new() };
+        match self.target.map(|target| self.lives[&target].build) {
+            Some(serving) if serving == wanted => Vec::new(),
+            Some(_) => vec![wanted],
+            None => self.good.into_iter().filter(|good| *good != wanted).chain([wanted]).collect(),
         }
     }
 
@@ -145,8 +160,13 @@ impl Truth {
         match step {
             Step::Fetch(number, wanted) => {
                 assert_eq!(*number, next, "numbers are given out by the shell");
-                let build = self.wanted_build().expect("only what is wanted is fetched");
-                assert_eq!(wanted.sha256, artifact(build).sha256);
+                let goals = self.goals();
+                let place = goals.iter().position(|build| artifact(*build).sha256 == wanted.sha256);
+                let place = place.expect("only what is wanted, or has served, is fetched");
+                let build = goals[place];
+                let over = |life: &Life| life.forgotten || life.stopped.is_some();
+                let failed = |better: &usize| self.lives.values().any(|life| life.build == *better && over(life));
+                assert!(goals[..place].iter().all(failed), "P7: what served before does not come back first");
                 let before = self.lives.insert(*number, Life::begin(build));
                 assert!(before.is_none(), "{number} is used again");
             }
@@ -186,19 +206,20 @@ impl Truth {
             others.is_empty() || self.shares(life) && others.iter().all(|other| self.shares(other)),
             "P5: {number} starts beside another, and not both share"
         );
-        assert_eq!(Some(life.build), self.wanted_build());
+        assert!(self.goals().contains(&life.build));
         self.life(number).process = Process::Making;
     }
 
     fn publish(&mut self, new: Generation, old: Option<Generation>) {
         assert_eq!(old, self.target, "P4: what served is retired by the step that replaces it");
-        let wanted = self.wanted_build();
+        let goals = self.goals();
         let (now, life) = (self.now, self.life(new));
         assert!(life.ready, "P2: the latest probe of {new} did not say ready");
         assert!(matches!(life.process, Process::Alive(_)), "P2: the process of {new} does not live");
         assert!(!life.published && life.stopped.is_none());
-        assert_eq!(Some(life.build), wanted, "P6: {new} is not what is wanted");
+        assert!(goals.contains(&life.build), "P6: {new} is not what is wanted");
         life.published = true;
+        self.good = Some(life.build);
         if let Some(old) = old {
             self.life(old).retired = Some(Retired { at: now, limit: None, cause: DrainCause::Swap });
         }
@@ -235,8 +256,7 @@ impl Truth {
     }
 
     fn terminate(&mut self, number: Generation) {
-        let (now, timings, wanted) = (self.now, self.timings.clone(), self.wanted_build());
-        let serves_wanted = self.target.map(|target| self.lives[&target].build) == wanted;
+        let (now, timings, goals) = (self.now, self.timings.clone(), self.goals());
         let life = self.life(number);
         assert!(life.process != Process::None, "{number} has no process to stop");
         assert!(life.stopped.is_none(), "{number} is stopped twice");
@@ -248,7 +268,7 @@ impl Truth {
             assert!(empty || now >= deadline, "P1: {number} is stopped before its child is empty");
         } else {
             assert!(!life.published, "P1: {number} is stopped while it serves");
-            let superseded = Some(life.build) != wanted || serves_wanted;
+            let superseded = !goals.contains(&life.build);
             let out_of_time = life.warming.is_some_and(|warming| now >= window_end(warming, &timings));
             assert!(superseded || out_of_time, "F19: {number} is given up before its window ends");
         }

@@ -21,6 +21,7 @@ use supervisor_protocol::contract::Role;
 use supervisor_protocol::{ByClass, Generation, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use versiond_core::catalog::Artifact;
 use versiond_core::generation::{Exit, Probe};
 use versiond_core::slot::{Input, Slot, Step, Want};
 
@@ -78,14 +79,15 @@ impl SlotHandle {
 }
 
 impl Actor {
-    /// Starts the actor of a slot. It ends once nothing is wanted of the slot and nothing is left.
+    /// Starts the actor of a slot in which `last_good` served before a restart. It ends once nothing is wanted of the slot and nothing is left.
     pub(crate) fn spawn(
         effects: Effects,
         route: Arc<SlotRoute>,
         numbers: Arc<AtomicU64>,
+        last_good: Option<Artifact>,
     ) -> (SlotHandle, tokio::task::JoinHandle<()>) {
         let (tell, events) = mpsc::channel(256);
-        let slot = Slot::new(effects.shared.timings.clone());
+        let slot = Slot::new(effects.shared.timings.clone(), last_good);
         let handle = SlotHandle { tell: tell.clone() };
         let actor = Actor { effects, slot, route, numbers, held: BTreeMap::new(), events, tell };
         (handle, tokio::spawn(actor.run()))

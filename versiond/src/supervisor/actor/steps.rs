@@ -16,6 +16,7 @@ use versiond_core::slot::{Absent, Input, Step};
 use super::receipt::receipt;
 use super::{Actor, exit_of};
 use crate::faults::Fault;
+use crate::ledger::LastGood;
 use crate::process::Signal;
 use crate::supervisor::child::chain;
 use crate::supervisor::effects::{Effects, Event, Life, Subject};
@@ -27,7 +28,11 @@ impl Actor {
             Step::Fetch(generation, artifact) => self.fetch(generation, artifact),
             Step::Describe(generation) => self.describe(generation),
             Step::Start(generation) => self.start(generation),
-            Step::Publish { new, old } => return self.publish(new, old).await,
+            Step::Publish { new, old } => {
+                let inputs = self.publish(new, old).await;
+                self.remember(new).await;
+                return inputs;
+            }
             Step::Withdraw(generation, absent) => {
                 self.route.withdraw(absence(absent));
                 return self.retire(generation);
@@ -152,6 +157,15 @@ impl Actor {
         }
         self.effects.shared.metrics.published(&self.effects.id);
         inputs
+    }
+
+    /// After a restart this comes back, whatever the catalog says by then and whether that can be had.
+    async fn remember(&self, generation: Generation) {
+        let Some(published) = self.slot.generations().find(|known| known.number == generation) else { return };
+        let good = LastGood { slot: self.effects.id.clone(), artifact: published.artifact.clone() };
+        if let Err(error) = self.effects.shared.recorder.serves(good).await {
+            tracing::warn!(slot = %self.effects.id, %generation, error = chain(&error), "not remembered over a restart");
+        }
     }
 
     /// A worker gets no requests, and its target leases none; it begins by the end of its pause.
