@@ -140,3 +140,28 @@ async fn f40_the_children_of_a_killed_versiond_go_with_it() {
     send(pid, Signal::SIGSTOP);
     node.killed().await;
 }
+
+/// F40, P3: the host had not followed its catalog when it died, and goes on where it was.
+#[tokio::test]
+async fn f40_p3_after_a_kill_what_served_comes_back_although_its_successor_cannot_be_had() {
+    let mirror = Mirror::start().await;
+    let (first, second) = (mirror.offer(Build::A, "first"), mirror.offer(Build::B, "second"));
+    let document = Document::of([("v0.3", first.clone())]);
+    mirror.publish(&document);
+    let node = Node::new(&mirror.as_source());
+    node.start();
+    node.until_ready(|all| all.ready).await;
+    let before = node.until_settled("v0.3", &first.sha256).await;
+    let wrong = document.with("v0.3", &Release { url: second.url.clone(), sha256: first.sha256.replace('a', "b") });
+    mirror.publish(&wrong);
+    node.until_why("v0.3", |reason| reason.code() == "hash_mismatch").await;
+
+    node.supervisor.kill_and_restart(|| ()).await.unwrap();
+    node.until_ready(|all| all.ready).await;
+    let after = node.until_settled("v0.3", &first.sha256).await;
+    assert!(after.generation > before.generation);
+    node.until_why("v0.3", |reason| reason.code() == "hash_mismatch").await;
+    mirror.publish(&wrong.with("v0.3", &second));
+    node.until_settled("v0.3", &second.sha256).await;
+    node.end().await;
+}

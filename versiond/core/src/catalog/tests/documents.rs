@@ -1,3 +1,5 @@
+//! Documents: what is read of each format, and what is refused, by its place.
+
 use super::*;
 use proptest::prelude::*;
 

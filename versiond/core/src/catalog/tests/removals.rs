@@ -1,3 +1,5 @@
+//! Successions of documents: what is believed to be removed, and when.
+
 use proptest::prelude::*;
 use supervisor_protocol::Tick;
 
