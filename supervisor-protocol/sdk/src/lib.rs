@@ -28,6 +28,7 @@ mod life;
 mod serve;
 mod settings;
 mod shared;
+mod socket;
 
 pub use axum;
 pub use child::{Child, describe};

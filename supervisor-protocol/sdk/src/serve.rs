@@ -29,6 +29,7 @@ use tower::util::BoxCloneSyncService;
 use crate::context::not_admitted;
 use crate::life::{Gate, Refused};
 use crate::shared::{Lease, Shared};
+use crate::socket::Socket;
 
 /// The child's own service.
 pub(crate) type App = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -75,13 +76,11 @@ impl Server {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream) {
-        // Without it small events wait for acknowledgements; it fails only on a dead socket.
-        let _ = stream.set_nodelay(true);
-        let upgraded = Upgraded::default();
-        let io = Connection { io: TokioIo::new(stream), upgraded: upgraded.clone() };
+        let (socket, upgraded) = (Socket::new(stream), Upgraded::default());
+        let io = Connection { io: TokioIo::new(socket.clone()), upgraded: upgraded.clone() };
         let service = hyper::service::service_fn(|request| {
-            let (server, upgraded) = (Arc::clone(&self), upgraded.clone());
-            async move { Ok::<_, Infallible>(server.answer(request, &upgraded).await) }
+            let (server, socket, upgraded) = (Arc::clone(&self), socket.clone(), upgraded.clone());
+            async move { Ok::<_, Infallible>(server.answer(request, socket, &upgraded).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -100,7 +99,7 @@ impl Server {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, upgraded: &Upgraded) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, socket: Socket, upgraded: &Upgraded) -> Response<Body> {
         if request.uri().path() == "/healthz" && matches!(*request.method(), Method::GET | Method::HEAD) {
             return Response::new(Body::from("ok\n"));
         }
@@ -124,8 +123,15 @@ impl Server {
             upgraded.hold(lease);
             return response;
         }
-        lease.classify(class_of(&response));
-        response.map(|inner| Body::new(Leased { inner, lease: Some(lease) }))
+        let class = class_of(&response);
+        lease.classify(class);
+        // The end of the client's half is the end of a stream, which may have nothing to write for minutes. What
+        // is done once goes on.
+        let hung_up = match class {
+            StreamClass::Stream => Some(Box::pin(socket.hung_up()) as Pin<Box<dyn Future<Output = ()> + Send>>),
+            StreamClass::Request | StreamClass::Upgrade | StreamClass::Job => None,
+        };
+        response.map(|inner| Body::new(Leased { inner, hung_up, lease: Some(lease) }))
     }
 
     fn refuse(&self, request: Request<Incoming>, refused: Refused) -> Response<Body> {
@@ -168,6 +174,7 @@ pin_project_lite::pin_project! {
     struct Leased {
         #[pin]
         inner: Body,
+        hung_up: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
         lease: Option<Lease>,
     }
 }
@@ -178,6 +185,13 @@ impl http_body::Body for Leased {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
+        if let Some(hung_up) = this.hung_up
+            && hung_up.as_mut().poll(cx).is_ready()
+        {
+            (*this.hung_up, *this.lease) = (None, None);
+            let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the client hung up");
+            return Poll::Ready(Some(Err(axum::Error::new(error))));
+        }
         let frame = ready!(this.inner.poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) {
             *this.lease = None;
@@ -211,7 +225,7 @@ impl Upgraded {
 
 /// The socket. After an upgrade it belongs to the child's code, and drops when that code is done with it.
 struct Connection {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Socket>,
     upgraded: Upgraded,
 }
 

@@ -6,6 +6,7 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -160,4 +161,22 @@ fn a_crash_is_a_crash_and_a_bad_value_ends_the_start() {
     assert_eq!(crashing.wait().code(), None, "ended by a signal");
     let output = std::process::Command::new(A).args(["--port", "0", "--ready-after", "soon"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// F55: a stream that has nothing to write notices all the same that nobody listens any more.
+#[test]
+fn f55_a_silent_stream_ends_with_its_client() {
+    let child = Running::start(Path::new(A), SERVE, &[]);
+    for hang_up in [None, Some(Shutdown::Write)] {
+        let mut socket = child.connect();
+        socket.write_all(b"GET /sessions/s/stream?ms=600000&events=2 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut stream = Stream { socket, read: Vec::new() };
+        stream.until("data: ");
+        assert_eq!(child.inflight("stream"), 1);
+        match hang_up {
+            Some(half) => stream.socket.shutdown(half).unwrap(),
+            None => drop(stream),
+        }
+        eventually("f55: the lease has ended", || child.inflight("stream") == 0);
+    }
 }
