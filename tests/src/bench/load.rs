@@ -27,6 +27,11 @@ pub struct Ways {
 /// Latencies in nanoseconds.
 pub type Latencies = Histogram<u64>;
 
+/// Up to a minute.
+pub fn latencies() -> anyhow::Result<Latencies> {
+    Ok(Latencies::new_with_bounds(1, 60_000_000_000, 3)?)
+}
+
 /// Asks as fast as `connections` connections can for a while.
 pub async fn ask(way: &Way, connections: usize, lasting: Duration) -> anyhow::Result<Latencies> {
     let mut tasks = tokio::task::JoinSet::new();
@@ -34,7 +39,7 @@ pub async fn ask(way: &Way, connections: usize, lasting: Duration) -> anyhow::Re
     for _ in 0..connections {
         let (host, path) = (way.0, format!("{}/hello", way.1));
         tasks.spawn(async move {
-            let mut latencies = Latencies::new(3)?;
+            let mut latencies = latencies()?;
             let mut connection = Connection::open(host, WITHIN).await?;
             while Instant::now() < end {
                 let began = Instant::now();
@@ -44,7 +49,7 @@ pub async fn ask(way: &Way, connections: usize, lasting: Duration) -> anyhow::Re
             anyhow::Ok(latencies)
         });
     }
-    let mut all = Latencies::new(3)?;
+    let mut all = latencies()?;
     while let Some(latencies) = tasks.join_next().await {
         all.add(latencies??)?;
     }

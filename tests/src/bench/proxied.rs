@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::load::{Latencies, Way, Ways, ask};
+use super::load::{Latencies, Way, Ways, ask, latencies};
 use super::proc::cpu_ns;
 use super::{Pids, Size};
 
@@ -63,7 +63,7 @@ struct Side {
 
 impl Side {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { latencies: Latencies::new(3)?, cpu_ns: 0 })
+        Ok(Self { latencies: latencies()?, cpu_ns: 0 })
     }
 
     /// One round; returns its median in milliseconds.

@@ -175,8 +175,11 @@ impl Effects {
     /// Asks the child over and over whether it could serve, for as long as it lives.
     pub(crate) async fn watch(self, subject: Subject, tell: mpsc::Sender<Event>) {
         let mut serving = false;
+        // Whose socket it is costs a look at every socket of the machine, and changes only when it fails.
+        let mut socket = Socket::Unknown;
         loop {
-            let probe = self.probe(&subject).await;
+            let probe = self.probe(&subject, socket).await;
+            socket = if probe == Probe::Ready { Socket::Own } else { Socket::Unknown };
             serving = serving || probe == Probe::Ready;
             if tell.send(Event::Input(Input::Probed(subject.generation, probe))).await.is_err() {
                 return;
@@ -189,7 +192,7 @@ impl Effects {
     /// One probe round: the admin listener with the right nonce *and* the serving path, and the
     /// listening socket belongs to this generation's own processes (F04, F27). A worker serves no path,
     /// and may say that it drains: it is paused until it is published.
-    async fn probe(&self, subject: &Subject) -> Probe {
+    async fn probe(&self, subject: &Subject, socket: Socket) -> Probe {
         let Subject { link, nonce, .. } = subject;
         let within = self.shared.probes.timeout;
         let ready = match link.ready(within).await {
@@ -214,14 +217,10 @@ impl Effects {
         if ready.draining {
             return Probe::NotReady { detail: "it says that it drains".to_owned() };
         }
-        let (port, process) = (link.port, subject.running.identity().clone());
-        let owner = tokio::task::spawn_blocking(move || owner_of_port(port, &process)).await;
-        match owner.unwrap_or(Ownership::Unverified) {
-            Ownership::Owned | Ownership::Unverified => {}
-            Ownership::Foreign => {
-                return Probe::NotReady { detail: format!("port {port} belongs to another process") };
-            }
-            Ownership::NotListening => return Probe::NotReady { detail: format!("nothing listens on port {port}") },
+        if socket == Socket::Unknown
+            && let Err(detail) = own_socket(subject).await
+        {
+            return Probe::NotReady { detail };
         }
         match link.serves(within).await {
             Ok(()) => Probe::Ready,
@@ -259,6 +258,23 @@ impl Effects {
             }
             tokio::time::sleep(pause).await;
         }
+    }
+}
+
+/// Whether the serving socket is known to be the generation's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Socket {
+    Own,
+    Unknown,
+}
+
+async fn own_socket(subject: &Subject) -> Result<(), String> {
+    let (port, process) = (subject.link.port, subject.running.identity().clone());
+    let owner = tokio::task::spawn_blocking(move || owner_of_port(port, &process)).await;
+    match owner.unwrap_or(Ownership::Unverified) {
+        Ownership::Owned | Ownership::Unverified => Ok(()),
+        Ownership::Foreign => Err(format!("port {port} belongs to another process")),
+        Ownership::NotListening => Err(format!("nothing listens on port {port}")),
     }
 }
 
