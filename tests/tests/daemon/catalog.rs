@@ -135,10 +135,7 @@ async fn f17_a_download_that_hangs_holds_up_its_own_slot_alone() {
     let (first, second, third) =
         (mirror.offer(Build::A, "1"), mirror.offer(Build::B, "2"), mirror.offer(Build::B, "3"));
     let document = Document::of([("v0.3", first.clone()), ("v0.4", first.clone())]);
-    mirror.publish(&document);
-    let node = Node::new(&mirror.as_source());
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let node = Node::following(&mirror, &document).await;
     let document = document.with("v0.3", &second);
     mirror.publish(&document);
     node.until_settled("v0.3", &second.sha256).await;

@@ -185,10 +185,7 @@ async fn f37_f22_a_child_that_hangs_delays_no_status_and_is_unready_until_it_ans
 async fn f25_a_lost_catalog_source_withdraws_nothing_even_over_a_restart() {
     let mirror = Mirror::start().await;
     let release = mirror.offer(Build::A, "");
-    mirror.publish(&Document::of([("v0.3", release.clone())]));
-    let node = Node::new(&mirror.as_source());
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let node = Node::following(&mirror, &Document::of([("v0.3", release.clone())])).await;
     let first = node.until_settled("v0.3", &release.sha256).await;
 
     mirror.fail();

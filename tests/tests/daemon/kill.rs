@@ -147,10 +147,7 @@ async fn f40_p3_after_a_kill_what_served_comes_back_although_its_successor_canno
     let mirror = Mirror::start().await;
     let (first, second) = (mirror.offer(Build::A, "first"), mirror.offer(Build::B, "second"));
     let document = Document::of([("v0.3", first.clone())]);
-    mirror.publish(&document);
-    let node = Node::new(&mirror.as_source());
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let node = Node::following(&mirror, &document).await;
     let before = node.until_settled("v0.3", &first.sha256).await;
     let wrong = document.with("v0.3", &Release { url: second.url.clone(), sha256: first.sha256.replace('a', "b") });
     mirror.publish(&wrong);

@@ -53,10 +53,7 @@ async fn f08_old_and_new_of_local_state_never_run_side_by_side() {
     let mirror = Mirror::start().await;
     let (first, second) = (mirror.offer(Build::Local, "1"), mirror.offer(Build::Local, "2"));
     let document = Document::of([("v0.3", first.clone())]);
-    mirror.publish(&document);
-    let node = Node::new(&mirror.as_source());
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let node = Node::following(&mirror, &document).await;
     let before = node.until_settled("v0.3", &first.sha256).await;
     mirror.publish(&document.with("v0.3", &second));
     node.until_why("v0.3", |reason| reason.code() == "needs_window").await;

@@ -20,6 +20,7 @@ use versiond_demo::supervisor::config::{ADMIN_SOCKET, Config, pick_ports};
 
 use crate::common::release;
 use crate::http::{Answer, get, get_unix};
+use crate::mirror::Mirror;
 use crate::releases::Document;
 
 /// The service of every test, as its status names it.
@@ -63,6 +64,15 @@ impl Node {
         node.publish(document);
         node.start();
         node.until_ready(|all| all.state != HostState::Starting && all.slots.iter().all(|slot| slot.ready)).await;
+        node
+    }
+
+    /// A versiond that follows `mirror`, on which `document` is published, started and serving all of it.
+    pub(crate) async fn following(mirror: &Mirror, document: &Document) -> Node {
+        mirror.publish(document);
+        let node = Node::new(&mirror.as_source());
+        node.start();
+        node.until_ready(|all| all.ready && all.slots.iter().all(|slot| slot.ready)).await;
         node
     }
 

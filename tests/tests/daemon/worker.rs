@@ -21,10 +21,7 @@ async fn a_worker_works_once_it_is_published_and_its_replacement_cuts_no_piece()
     let mirror = Mirror::start().await;
     let (first, second) = (mirror.offer(Build::Worker, "1"), mirror.offer(Build::Worker, "2"));
     let document = Document::of([("v0.3", first.clone())]);
-    mirror.publish(&document);
-    let node = Node::new(&mirror.as_source());
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let node = Node::following(&mirror, &document).await;
     let old = node.until_settled("v0.3", &first.sha256).await;
     node.until(|_| journal(&node).iter().any(|(_, what, _)| what == "ends")).await;
     assert_eq!(node.get("/readyz?version=v0.3").await.status, 200);
