@@ -23,6 +23,8 @@ pub enum Reason {
     PreflightFailed { detail: String, retry_in_ms: u64 },
     /// The candidate has been started and does not serve yet.
     NotReady { generation: u64, detail: String, left_ms: u64 },
+    /// It serves, and has said for some time that it cannot, or nothing at all.
+    Unready { generation: u64, detail: String },
     /// The candidate did not become ready within its window. What served goes on serving.
     NeverReady { sha256: String, detail: String, retry_in_ms: u64 },
     /// The child exited before it was ready.
@@ -69,6 +71,7 @@ impl Reason {
             Reason::Preflight { .. } => "preflight",
             Reason::PreflightFailed { .. } => "preflight_failed",
             Reason::NotReady { .. } => "not_ready",
+            Reason::Unready { .. } => "unready",
             Reason::NeverReady { .. } => "never_ready",
             Reason::StartFailed { .. } => "start_failed",
             Reason::CrashBackoff { .. } => "crash_backoff",
@@ -116,6 +119,7 @@ impl fmt::Display for Reason {
             Reason::PreflightFailed { detail, retry_in_ms } => {
                 write!(f, "preflight failed: {detail}; next try in {}", Span(*retry_in_ms))
             }
+            Reason::Unready { generation, detail } => write!(f, "g{generation} serves and is not ready: {detail}"),
             Reason::NotReady { generation, detail, left_ms } => {
                 write!(f, "g{generation} is not ready yet: {detail}; {} left", Span(*left_ms))
             }

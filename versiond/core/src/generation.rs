@@ -78,8 +78,9 @@ pub enum State {
     Warming { facts: Facts, deadline: Tick, limit: Tick, detail: String },
     /// It could serve. `plan` publishes it, or says why not.
     Ready { facts: Facts },
-    /// It gets new requests. `answered` is when a probe round last ended, well or badly.
-    Serving { facts: Facts, live: Live, answered: Tick },
+    /// It gets new requests. `answered` is when a probe round last ended, well or badly; `detail` is what the
+    /// last bad one found.
+    Serving { facts: Facts, live: Live, answered: Tick, detail: String },
     /// Unrouted; what it admitted goes on.
     Retired { facts: Facts, drain: Drain },
     /// Its leases are gone and it has been told to drain; what it counts itself goes on.
@@ -303,9 +304,13 @@ impl Gen {
                 };
                 self.enter(state, now)
             }
-            (State::Serving { live, answered, .. }, probe) => {
+            (State::Serving { live, answered, detail, .. }, probe) => {
                 *live = live.after(*probe == Probe::Ready);
                 *answered = now;
+                match probe {
+                    Probe::Ready => {}
+                    Probe::NotReady { detail: said } | Probe::Initializing { detail: said } => detail.clone_from(said),
+                }
                 true
             }
             _ => false,
@@ -315,7 +320,7 @@ impl Gen {
     pub(crate) fn publish(&mut self, now: Tick) -> bool {
         let State::Ready { facts } = &self.state else { return false };
         let facts = facts.clone();
-        self.enter(State::Serving { facts, live: Live::Ready { misses: 0 }, answered: now }, now)
+        self.enter(State::Serving { facts, live: Live::Ready { misses: 0 }, answered: now, detail: String::new() }, now)
     }
 
     /// When its last answer, if that was a good one, is too old to count.
@@ -326,8 +331,9 @@ impl Gen {
 
     /// Its last answer has become too old: it counts as unready until it answers again.
     pub(crate) fn expire(&mut self) {
-        if let State::Serving { live, .. } = &mut self.state {
+        if let State::Serving { live, detail, .. } = &mut self.state {
             *live = Live::Unready { hits: 0 };
+            "no probe has come back for too long".clone_into(detail);
         }
     }
 

@@ -21,6 +21,9 @@ use crate::slot::{Absent, Slot, Step, Want};
 /// How long a candidate that never served may take to stop: it holds no work.
 pub(crate) const CANDIDATE_GRACE: Duration = Duration::from_secs(10);
 
+/// Failures in a row after which what served last lets its replacement go first.
+const GIVES_WAY: u32 = 3;
+
 /// The moment, and the number for a new generation when one may begin.
 pub(crate) struct Context {
     pub(crate) now: Tick,
@@ -33,7 +36,7 @@ pub(crate) fn plan(slot: &Slot, context: &Context) -> Vec<Step> {
     let mut steps: Vec<Step> =
         slot.generations.values().filter_map(|generation| leaving(slot, generation, now)).collect();
     if steps.is_empty() {
-        steps.extend(unwanted(slot));
+        steps.extend(unwanted(slot, now));
     }
     if steps.is_empty() {
         steps.extend(wanted(slot, context));
@@ -69,13 +72,17 @@ pub(crate) fn reasons(slot: &Slot, now: Tick) -> Vec<Reason> {
     if let Some(generation) = slot.candidate() {
         reasons.extend(candidate_reason(slot, generation, now));
     }
-    let tried = slot
-        .candidate()
-        .is_some_and(|candidate| wanted_artifact(slot).is_some_and(|wanted| wanted.is_same(&candidate.artifact)));
-    if let (Some(failure), false) = (slot.failure(), tried || serves_wanted(slot)) {
-        reasons.push(with_retry(&failure.reason, millis(failure.until.since(now))));
+    for goal in goals(slot).filter(|goal| !slot.candidate().is_some_and(|candidate| candidate.artifact.is_same(goal))) {
+        if let Some(failure) = slot.failures.get(&goal.sha256) {
+            reasons.push(with_retry(&failure.reason, millis(failure.until.since(now))));
+        }
     }
     for generation in slot.generations.values() {
+        if let State::Serving { live, detail, .. } = &generation.state
+            && !live.is_ready()
+        {
+            reasons.push(Reason::Unready { generation: generation.number.0, detail: detail.clone() });
+        }
         if let State::Retired { drain, .. } | State::Draining { drain, .. } = &generation.state {
             let child = slot.child_load.get(&generation.number).copied().unwrap_or_default();
             reasons.push(Reason::Draining {
@@ -104,7 +111,15 @@ pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
         | State::Ready { .. }
         | State::Killing { .. } => None,
     });
-    let backoff = next_try(slot).filter(|_| slot.candidate().is_none());
+    let backoff = match slot.candidate() {
+        None => next_try(slot),
+        // What has not begun to run makes room for what comes before it.
+        Some(candidate) if !candidate.has_process() => {
+            let first = goals(slot).next().filter(|first| !first.is_same(&candidate.artifact));
+            first.and_then(|first| slot.failures.get(&first.sha256)).map(|failure| failure.until)
+        }
+        Some(_) => None,
+    };
     states.chain(backoff.map(|until| (until, "backoff"))).min()
 }
 
@@ -143,8 +158,8 @@ fn leaving(slot: &Slot, generation: &Gen, now: Tick) -> Option<Step> {
     }
 }
 
-/// Rule 2: ends what is no longer wanted.
-fn unwanted(slot: &Slot) -> Option<Step> {
+/// Rule 2: ends what is no longer wanted, or may not run.
+fn unwanted(slot: &Slot, now: Tick) -> Option<Step> {
     let abandon = |generation: &Gen| {
         if generation.has_process() {
             Step::Terminate(generation.number)
@@ -152,13 +167,15 @@ fn unwanted(slot: &Slot) -> Option<Step> {
             Step::Forget(generation.number, None)
         }
     };
+    let denied = slot.serving().filter(|serving| slot.denied.contains(&serving.sha256()));
+    let withdraw_denied = || denied.map(|serving| Step::Withdraw(serving.number, absent(slot, now)));
     match &slot.want {
         Want::Serve(_) => {
-            let candidate = slot.candidate()?;
-            (!goals(slot).any(|goal| goal.is_same(&candidate.artifact))).then(|| abandon(candidate))
+            let given_up = slot.candidate().filter(|candidate| is_given_up(slot, candidate, now));
+            given_up.map(abandon).or_else(withdraw_denied)
         }
         // An entry that cannot be followed leaves everything as it is, but takes nothing new.
-        Want::Keep(_) => slot.candidate().map(abandon),
+        Want::Keep(_) => slot.candidate().map(abandon).or_else(withdraw_denied),
         Want::Nothing => slot
             .candidate()
             .map(abandon)
@@ -170,12 +187,22 @@ fn unwanted(slot: &Slot) -> Option<Step> {
     }
 }
 
+/// Whether a candidate is not what should come next any more.
+fn is_given_up(slot: &Slot, candidate: &Gen, now: Tick) -> bool {
+    let Some(goal) = goals(slot).find(|goal| goal.is_same(&candidate.artifact)) else { return true };
+    // The same bytes from elsewhere: what is being fetched may never come from where it was looked for.
+    let moved = matches!(candidate.state, State::Fetching) && goal.urls != candidate.artifact.urls;
+    let behind = !candidate.has_process()
+        && goals(slot).next().is_some_and(|first| !first.is_same(&candidate.artifact) && !is_paused(slot, first, now));
+    moved || behind
+}
+
 /// Rule 3: the next step towards what is wanted.
 fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
     let Some(candidate) = slot.candidate() else {
         let next = context.next?;
         return goals(slot)
-            .find(|goal| slot.failures.get(&goal.sha256).is_none_or(|failure| failure.until <= context.now))
+            .find(|goal| !is_paused(slot, goal, context.now))
             .map(|goal| Step::Fetch(next, goal.clone()));
     };
     if !matches!(slot.want, Want::Serve(_)) {
@@ -210,6 +237,17 @@ fn start_block(slot: &Slot, candidate: &Gen) -> Option<Reason> {
     let leaving = || others().filter(|other| other.is_leaving());
     if let Some(holder) = leaving().find(|other| apart(other)) {
         return Some(Reason::DataDirectoryBusy { generation: holder.number.0 });
+    }
+    let comes_first = |good: &Artifact| {
+        !good.is_same(&candidate.artifact) && goals(slot).next().is_some_and(|first| first.is_same(good))
+    };
+    if !shares(candidate) && slot.serving().is_none() && slot.last_good.as_ref().is_some_and(comes_first) {
+        return Some(Reason::NeedsWindow {
+            detail: format!(
+                "{} would take over the slot's data directory, and what served from it comes back first",
+                candidate.number
+            ),
+        });
     }
     if let Some(serving) = slot.serving().filter(|serving| apart(serving)) {
         let local = if shares(candidate) { serving.number } else { candidate.number };
@@ -248,11 +286,23 @@ fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
 }
 
 /// What a new generation may be of, the best first. While nothing serves, what last served comes back before
-/// anything new is tried: it is here, and known to be good. Its replacement then comes beside it.
+/// anything new is tried: it is here, and known to be good. Its replacement then comes beside it. If it keeps
+/// failing, the replacement goes first.
 fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
-    let wanted = wanted_artifact(slot).filter(|_| !serves_wanted(slot));
-    let lost = |good: &&Artifact| slot.serving().is_none() && wanted.is_some_and(|wanted| !wanted.is_same(good));
-    slot.last_good.as_ref().filter(lost).into_iter().chain(wanted)
+    let allowed = |artifact: &&Artifact| !slot.denied.contains(&artifact.sha256);
+    let wanted = wanted_artifact(slot).filter(|_| !serves_wanted(slot)).filter(allowed);
+    let lost = |good: &&Artifact| {
+        slot.serving().is_none() && wanted_artifact(slot).is_some_and(|wanted| !wanted.is_same(good))
+    };
+    let back = slot.last_good.as_ref().filter(lost).filter(allowed);
+    let failed = back.and_then(|back| slot.failures.get(&back.sha256));
+    let gives_way = failed.is_some_and(|failure| failure.count >= GIVES_WAY);
+    let (first, second) = if gives_way { (wanted, back) } else { (back, wanted) };
+    first.into_iter().chain(second)
+}
+
+fn is_paused(slot: &Slot, artifact: &Artifact, now: Tick) -> bool {
+    slot.failures.get(&artifact.sha256).is_some_and(|failure| failure.until > now)
 }
 
 /// When the first of them may be tried (again); `None` when one may be at once, or there is none.
@@ -288,6 +338,7 @@ fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
         Reason::Fetching { .. }
         | Reason::Preflight { .. }
         | Reason::NotReady { .. }
+        | Reason::Unready { .. }
         | Reason::PredecessorPresent { .. }
         | Reason::Draining { .. }
         | Reason::NeedsWindow { .. }

@@ -6,7 +6,7 @@
 
 mod edges;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
 
@@ -39,12 +39,14 @@ pub enum Input {
     Described(Generation, Facts),
     PreflightFailed(Generation, String),
     Launched(Generation),
-    LaunchFailed(Generation, String),
+    LaunchFailed(Generation, NotLaunched),
     Probed(Generation, Probe),
     /// What the data plane and the child count for a generation.
     Leases(Generation, ByClass<u64>),
     ChildLoad(Generation, u64),
     Exited(Generation, Exit),
+    /// These hashes may not run, nor come back.
+    Denied(BTreeSet<Sha256>),
     /// A deadline may have passed.
     Tick,
 }
@@ -59,6 +61,16 @@ pub enum Failed {
     Artifact(String),
     /// The state directory cannot be written, so nothing new may begin.
     Ledger(String),
+}
+
+/// Why a process was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotLaunched {
+    /// No port of the range is free.
+    Ports {
+        range: String,
+    },
+    Failed(String),
 }
 
 /// What the shell must do. The state has already been changed to expect it.
@@ -112,6 +124,7 @@ pub struct Slot {
     pub(crate) leases: BTreeMap<Generation, ByClass<u64>>,
     pub(crate) child_load: BTreeMap<Generation, u64>,
     pub(crate) failures: BTreeMap<Sha256, Failure>,
+    pub(crate) denied: BTreeSet<Sha256>,
     pub(crate) absent: Option<Absent>,
     pub(crate) timings: Timings,
 }
@@ -127,6 +140,7 @@ impl Slot {
             leases: BTreeMap::new(),
             child_load: BTreeMap::new(),
             failures: BTreeMap::new(),
+            denied: BTreeSet::new(),
             absent: None,
             timings,
         }
@@ -179,11 +193,10 @@ impl Slot {
         &self.want
     }
 
-    /// The failure that the wanted artifact is remembered for.
+    /// What an artifact is remembered for. It may have served since.
     #[must_use]
-    pub fn failure(&self) -> Option<&Failure> {
-        let Want::Serve(artifact) = &self.want else { return None };
-        self.failures.get(&artifact.sha256)
+    pub fn failure_of(&self, sha256: &Sha256) -> Option<&Failure> {
+        self.failures.get(sha256)
     }
 
     /// Whether the slot has had its verdict: it serves, or has failed to with a reason, or nothing of

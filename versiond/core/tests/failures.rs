@@ -61,6 +61,14 @@ impl Told {
         self.played.iter().flat_map(|played| &played.steps).collect()
     }
 
+    /// What this generation was begun of, by one of the new lines.
+    fn began(&self, number: u64) -> Option<char> {
+        self.steps().into_iter().find_map(|step| match step {
+            Step::Fetch(Generation(begun), of) if *begun == number => of.sha256.to_string().chars().next(),
+            _ => None,
+        })
+    }
+
     fn did(&self, step: &Step) -> bool {
         self.steps().contains(&step)
     }
@@ -126,10 +134,64 @@ fn f06_the_old_one_dies_and_the_candidate_is_published_as_soon_as_it_is_ready() 
     told.then("t=10s want b\nfetched g2\ndescribed g2 shared\nlaunched g2\nt=11s exit g1 signal=9");
     assert!(told.did(&Step::Withdraw(G1, Absent::Hold { until: None })));
     assert_eq!(told.then("t=11s probe g2 ready").end().steps, [Step::Publish { new: G2, old: None }]);
+}
 
+#[test]
+fn f06_a_crash_is_no_maintenance_window_until_it_has_come_three_times() {
     let mut told = a_serves("local");
     told.then("t=10s want b\nfetched g2\ndescribed g2 local\nt=11s exit g1 signal=9");
-    assert!(told.did(&Step::Start(G2)), "what it waited for is gone");
+    assert_eq!((told.phase(2), told.why()), (Some(Phase::Preflight), vec!["needs_window", "crash_backoff"]));
+    // What served comes back after its pause, and the replacement waits for it again.
+    told.then("wake");
+    assert_eq!((told.began(3), told.phase(2)), (Some('a'), None));
+    told.then("fetched g3\ndescribed g3 local\nlaunched g3\nprobe g3 ready\nfetched g4\ndescribed g4 local");
+    assert_eq!((told.serving(), told.why()), (Some(3), vec!["needs_window"]));
+
+    told.then("exit g3 signal=9\nwake\nfetched g5\ndescribed g5 local\nlaunched g5\nprobe g5 ready");
+    told.then("fetched g6\ndescribed g6 local\nexit g5 signal=9");
+    assert_eq!(told.phase(6), Some(Phase::Starting), "it has failed three times in a row");
+}
+
+#[test]
+fn f16_what_served_comes_back_while_its_replacement_is_still_being_fetched() {
+    let mut told = a_serves("shared");
+    told.then("t=10s want b\nt=11s exit g1 signal=9\nwake");
+    assert_eq!((told.began(3), told.phase(2)), (Some('a'), None));
+    told.then("fetched g3\ndescribed g3 shared\nlaunched g3\nprobe g3 ready");
+    assert_eq!((told.serving(), told.phase(4)), (Some(3), Some(Phase::Fetching)));
+}
+
+#[test]
+fn f68_what_served_does_not_come_back_on_data_that_another_build_may_have_migrated() {
+    let mut told = Told { script: Script::with(Timings::default(), Some("a")), played: Vec::new() };
+    told.then("want b\nfetch-failed g1\nfetched g2\ndescribed g2 local");
+    assert_eq!(told.why(), ["needs_window", "fetch_failed"], "it waits for what served to come back first");
+    told.then("wake\nfetch-failed g3\nwake\nfetch-failed g5\nfetched g6\ndescribed g6 local");
+    assert_eq!(told.phase(6), Some(Phase::Starting), "it has failed three times in a row");
+    told.then("launched g6\nexit g6 code=1\nwake");
+    assert_eq!((told.began(7), told.why()), (Some('b'), vec!["fetching"]));
+}
+
+#[test]
+fn p6_a_denied_hash_neither_serves_on_nor_comes_back() {
+    let mut told = a_serves("shared");
+    told.then("t=10s want b\nfetch-failed g2\ndeny a");
+    assert!(told.did(&Step::Withdraw(G1, Absent::Hold { until: Some(at(11)) })));
+    told.then("leases g1\nchild g1 0\nexit g1 code=0\nwake");
+    assert_eq!((told.began(3), told.serving()), (Some('b'), None));
+
+    let mut told = Told { script: Script::with(Timings::default(), Some("a")), played: Vec::new() };
+    told.then("deny a\nwant b");
+    assert_eq!(told.began(1), Some('b'));
+}
+
+#[test]
+fn f17_a_corrected_address_replaces_a_download_that_never_ends() {
+    let mut told = a_serves("shared");
+    told.then("t=10s want b\nt=60s want b elsewhere");
+    assert_eq!((told.phase(2), told.began(3)), (None, Some('b')));
+    told.then("want b elsewhere\nfetched g3\nwant b");
+    assert_eq!(told.phase(3), Some(Phase::Preflight), "bytes that are here are those bytes");
 }
 
 #[test]
@@ -338,6 +400,7 @@ fn f22_one_lost_probe_is_none_two_turn_the_verdict_and_two_turn_it_back() {
     ] {
         told.then(&format!("probe g1 {probe}"));
         assert_eq!(told.slot().serving().unwrap().is_live(), ready, "after {probe}");
+        assert_eq!(told.why(), if ready { vec![] } else { vec!["unready"] }, "after {probe}");
         assert!(told.steps().is_empty(), "its requests go on");
     }
 }

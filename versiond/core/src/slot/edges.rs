@@ -3,11 +3,12 @@
 //! Must not live here: the choice of a step (that is `plan`), or I/O.
 
 use supervisor_protocol::admin::{DrainCause, DrainOutcome};
+use supervisor_protocol::contract::StateKind;
 use supervisor_protocol::{Generation, Reason, Sha256, Tick};
 
 use crate::generation::{Drain, Ending, Exit, Failure, Gen, State};
 use crate::plan;
-use crate::slot::{Failed, Input, Slot, Step, Want};
+use crate::slot::{Failed, Input, NotLaunched, Slot, Step, Want};
 
 /// What the shell was asked, and has failed at.
 #[derive(Debug, Clone, Copy)]
@@ -61,9 +62,12 @@ impl Slot {
                 }
                 Vec::new()
             }
-            Input::LaunchFailed(number, detail) => self.fail(number, Asked::Launch, now, |sha256, retry_in_ms| {
-                Reason::StartFailed { sha256, detail, retry_in_ms }
-            }),
+            Input::LaunchFailed(number, failed) => {
+                self.fail(number, Asked::Launch, now, |sha256, retry_in_ms| match failed {
+                    NotLaunched::Ports { range } => Reason::PortsExhausted { range },
+                    NotLaunched::Failed(detail) => Reason::StartFailed { sha256, detail, retry_in_ms },
+                })
+            }
             Input::Probed(number, probe) => {
                 let timings = self.timings.clone();
                 if let Some(generation) = self.generations.get_mut(&number) {
@@ -85,6 +89,10 @@ impl Slot {
                 Vec::new()
             }
             Input::Exited(number, exit) => self.exited(number, exit, now),
+            Input::Denied(denied) => {
+                self.denied = denied;
+                Vec::new()
+            }
             Input::Tick => Vec::new(),
         }
     }
@@ -201,7 +209,10 @@ impl Slot {
                 self.generations.insert(*number, Gen::begin(*number, artifact.clone(), now));
             }
             Step::Describe(_) => {}
-            Step::Start(number) => self.edge(*number, |generation| generation.start(now)),
+            Step::Start(number) => {
+                self.edge(*number, |generation| generation.start(now));
+                self.touch_data(*number);
+            }
             Step::Publish { new, old } => {
                 self.absent = None;
                 self.last_good = self.generations.get(new).map(|generation| generation.artifact.clone());
@@ -236,6 +247,16 @@ impl Slot {
             Step::Terminate(number) => self.terminate(*number, now),
             Step::Kill(number) => self.edge(*number, |generation| generation.kill(now)),
             Step::Forget(number, _) => self.forget(*number),
+        }
+    }
+
+    /// A build with state of its own may migrate the slot's data before it says anything: whatever served from
+    /// them before cannot be trusted with them any more.
+    fn touch_data(&mut self, number: Generation) {
+        let Some(starting) = self.generations.get(&number) else { return };
+        let local = starting.facts().is_none_or(|facts| facts.state == StateKind::Local);
+        if local && self.last_good.as_ref().is_some_and(|good| !good.is_same(&starting.artifact)) {
+            self.last_good = None;
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! [t=DURATION] want a | want a elsewhere | want keep | want nothing | want stop DURATION | want force
+//!              deny a
 //!              fetched g1 | fetch-failed g1 | wrong-hash g1 | unusable g1
 //!              described g1 none|local|shared | undescribed g1
 //!              launched g1 | not-launched g1
@@ -18,7 +19,7 @@ use supervisor_protocol::time::parse_duration;
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
 use versiond_core::catalog::Artifact;
 use versiond_core::generation::{Exit, Facts, Probe};
-use versiond_core::slot::{Failed, Input, Slot, Step, Want};
+use versiond_core::slot::{Failed, Input, NotLaunched, Slot, Step, Want};
 use versiond_core::timings::Timings;
 
 /// A slot, its clock, and the numbers it has been given.
@@ -98,6 +99,7 @@ fn input(words: &[&str]) -> Option<Input> {
             let urls = vec!["https://mirror.example/".to_owned()];
             Input::Want(Want::Serve(Artifact { urls, ..artifact(name) }))
         }
+        ["deny", name] => Input::Denied([artifact(name).sha256].into()),
         ["want", name] => Input::Want(Want::Serve(artifact(name))),
         ["fetched", g] => Input::Fetched(generation(g)?),
         ["fetch-failed", g] => Input::FetchFailed(generation(g)?, Failed::Fetch(said("connection refused"))),
@@ -106,7 +108,7 @@ fn input(words: &[&str]) -> Option<Input> {
         ["described", g, state] => Input::Described(generation(g)?, facts(state)?),
         ["undescribed", g] => Input::PreflightFailed(generation(g)?, said("no answer within 10 s")),
         ["launched", g] => Input::Launched(generation(g)?),
-        ["not-launched", g] => Input::LaunchFailed(generation(g)?, said("no free port")),
+        ["not-launched", g] => Input::LaunchFailed(generation(g)?, NotLaunched::Failed(said("no such program"))),
         ["probe", g, "ready"] => Input::Probed(generation(g)?, Probe::Ready),
         ["probe", g, "initializing"] => {
             Input::Probed(generation(g)?, Probe::Initializing { detail: said("initializing") })

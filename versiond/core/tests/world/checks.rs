@@ -46,6 +46,12 @@ impl World {
             .candidate()
             .filter(|candidate| candidate.phase() == Phase::Preflight && candidate.facts().is_some());
         let Some(candidate) = waiting else { return };
+        let build = self.truth.lives[&candidate.number].build;
+        let local = self.truth.builds[build].state == supervisor_protocol::contract::StateKind::Local;
+        if self.truth.target.is_none() && local && self.truth.good.is_some_and(|good| good != build) {
+            // What served from the data directory comes back before anything else touches it.
+            return;
+        }
         // A process counts until the machine knows that it is gone.
         let known =
             self.truth.lives.iter().filter(|(number, life)| {
@@ -99,12 +105,14 @@ impl World {
                     let shares = truth.shares(&truth.lives[&target]);
                     !shares || build.state == supervisor_protocol::contract::StateKind::Local
                 });
+                assert!(serving.is_none() || serving != truth.denied, "P6: what is denied serves");
                 if build.is_good(&truth.timings) && serving != Some(wanted) {
                     assert!(beside_local, "P7: a good build is wanted, {serving:?} serves");
                     let reasons = slot.reasons(truth.now);
                     assert!(reasons.iter().any(|reason| reason.code() == "needs_window"), "F08: {reasons:?}");
                 }
-                if let Some(good) = truth.good.filter(|good| truth.builds[*good].is_good(&truth.timings)) {
+                let good = truth.good.filter(|good| Some(*good) != truth.denied);
+                if let Some(good) = good.filter(|good| truth.builds[*good].is_good(&truth.timings)) {
                     assert!(serving.is_some(), "P7: {good} has served and could, and nothing does");
                 }
                 if build.is_bad(&truth.timings) {

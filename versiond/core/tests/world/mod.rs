@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use supervisor_protocol::{Generation, Reason, StreamClass, Tick};
 use versiond_core::generation::{Exit, Probe};
-use versiond_core::slot::{Failed, Input, Slot, Want};
+use versiond_core::slot::{Failed, Input, NotLaunched, Slot, Want};
 
 use story::{Fetch, Op, Story, Warm, artifact};
 use truth::{Life, Process, Stage, Truth};
@@ -71,6 +71,7 @@ impl World {
             target: None,
             absent: None,
             good: story.last_good,
+            denied: None,
         };
         let mut world = World {
             slot: Slot::new(timings, story.last_good.map(artifact)),
@@ -166,6 +167,8 @@ impl World {
 
     fn op(&mut self, op: Op) {
         match op {
+            // No catalog wants what it denies.
+            Op::Serve(build) if self.truth.denied == Some(build) => {}
             Op::Serve(build) => self.deliver(Input::Want(Want::Serve(artifact(build)))),
             Op::Keep => self.deliver(Input::Want(Want::Keep(Reason::Unservable { detail: String::new() }))),
             Op::Nothing => self.deliver(Input::Want(Want::Nothing)),
@@ -174,6 +177,7 @@ impl World {
                 self.deliver(Input::Want(Want::Stop { deadline }));
             }
             Op::Force => self.deliver(Input::Want(Want::Force)),
+            Op::Deny(build) => self.deny(build),
             Op::Lease(class, lasts) => {
                 self.lease(class, lasts);
             }
@@ -191,6 +195,14 @@ impl World {
             Op::Stale(choice) => self.stale(choice),
             Op::Tick => self.deliver(Input::Tick),
         }
+    }
+
+    /// As a catalog does it: what is denied is not wanted either.
+    fn deny(&mut self, build: usize) {
+        if self.truth.wanted_build() == Some(build) {
+            self.deliver(Input::Want(Want::Nothing));
+        }
+        self.deliver(Input::Denied([artifact(build).sha256].into()));
     }
 
     fn lease(&mut self, class: StreamClass, lasts: u64) -> Option<(Generation, u64)> {
@@ -213,7 +225,7 @@ impl World {
         let stopped = life.stopped.is_some();
         if !build.launches || stopped && stop_wins {
             life.process = Process::Gone;
-            self.deliver(Input::LaunchFailed(number, "no".to_owned()));
+            self.deliver(Input::LaunchFailed(number, NotLaunched::Failed("no".to_owned())));
             return;
         }
         life.process = Process::Alive(now);
@@ -283,7 +295,7 @@ impl World {
             3 if past(Stage::Describing) => Input::PreflightFailed(number, "late".to_owned()),
             4 if past(Stage::Making) => Input::Launched(number),
             5 if past(Stage::Making) && (life.stopped.is_none() || life.forgotten) => {
-                Input::LaunchFailed(number, "late".to_owned())
+                Input::LaunchFailed(number, NotLaunched::Failed("late".to_owned()))
             }
             6 if life.forgotten => Input::Probed(number, Probe::Ready),
             7 if life.forgotten => Input::Exited(number, Exit::Code(0)),

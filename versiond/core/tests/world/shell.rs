@@ -44,6 +44,7 @@ impl World {
         let now = self.truth.now;
         match input {
             Input::Want(want) => self.truth.want(want),
+            Input::Denied(denied) => self.truth.deny(denied),
             Input::Fetched(number) => self.reaches(*number, Stage::Fetching, Stage::Fetched),
             Input::Described(number, _) => self.reaches(*number, Stage::Describing, Stage::Described),
             Input::Launched(number) => {

@@ -72,6 +72,8 @@ pub(crate) enum Op {
     /// The host stops, with so much time left.
     Stop(u64),
     Force,
+    /// This build, and it alone, may not run.
+    Deny(usize),
     /// A lease of whatever serves, that lasts so long.
     Lease(StreamClass, u64),
     /// A request that lasts so long, and whose response head, so long after the start, makes it another.
@@ -169,6 +171,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Keep),
         1 => (0..40_000u64).prop_map(Op::Stop),
         1 => Just(Op::Force),
+        1 => (0..4usize).prop_map(Op::Deny),
         3 => Just(Op::Crash),
         1 => Just(Op::LoseProbe),
         3 => any::<u8>().prop_map(Op::Stale),

@@ -1,12 +1,12 @@
 //! The reference: what is really so in a world, kept apart from the machine under test, and the
 //! promises that every step of the machine must keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use supervisor_protocol::admin::{DrainCause, DrainOutcome};
 use supervisor_protocol::contract::StateKind;
-use supervisor_protocol::{ByClass, Generation, StreamClass, Tick};
+use supervisor_protocol::{ByClass, Generation, Sha256, StreamClass, Tick};
 use versiond_core::generation::{DrainEnd, Exit};
 use versiond_core::slot::{Absent, Input, Step, Want};
 use versiond_core::timings::Timings;
@@ -25,6 +25,8 @@ pub(crate) struct Truth {
     pub(crate) absent: Option<Absent>,
     /// The build that last served, until its name is removed.
     pub(crate) good: Option<usize>,
+    /// The build that may not run.
+    pub(crate) denied: Option<usize>,
 }
 
 /// One generation.
@@ -111,6 +113,10 @@ impl Truth {
         self.want = want.clone();
     }
 
+    pub(crate) fn deny(&mut self, hashes: &BTreeSet<Sha256>) {
+        self.denied = (0..self.builds.len()).find(|build| hashes.contains(&artifact(*build).sha256));
+    }
+
     pub(crate) fn wanted_build(&self) -> Option<usize> {
         match &self.want {
             Want::Serve(wanted) => (0..self.builds.len()).find(|build| artifact(*build).sha256 == wanted.sha256),
@@ -118,14 +124,15 @@ impl Truth {
         }
     }
 
-    /// The builds that a new generation may be of, in the order in which they are tried.
+    /// The builds that a new generation may be of, what served before first.
     fn goals(&self) -> Vec<usize> {
         let Some(wanted) = self.wanted_build() else { return Vec::new() };
-        match self.target.map(|target| self.lives[&target].build) {
+        let goals = match self.target.map(|target| self.lives[&target].build) {
             Some(serving) if serving == wanted => Vec::new(),
             Some(_) => vec![wanted],
             None => self.good.into_iter().filter(|good| *good != wanted).chain([wanted]).collect(),
-        }
+        };
+        goals.into_iter().filter(|build| Some(*build) != self.denied).collect()
     }
 
     pub(crate) fn forced(&self) -> bool {
@@ -207,6 +214,11 @@ impl Truth {
             "P5: {number} starts beside another, and not both share"
         );
         assert!(self.goals().contains(&life.build));
+        let build = life.build;
+        // F68: it may migrate what the other one served from.
+        if self.builds[build].state == StateKind::Local && self.good != Some(build) {
+            self.good = None;
+        }
         self.life(number).process = Process::Making;
     }
 
@@ -233,7 +245,11 @@ impl Truth {
         self.target = None;
         self.absent = Some(absent);
         let crashed = matches!(input, Input::Exited(exited, _) if *exited == number);
-        assert!(self.is_unwanted() || crashed, "P3, P4: {number} is withdrawn although it lives and is wanted");
+        let denied = self.denied == Some(self.lives[&number].build);
+        assert!(
+            self.is_unwanted() || crashed || denied,
+            "P3, P4: {number} is withdrawn although it lives and is wanted"
+        );
         let (cause, limit) = match self.want {
             _ if crashed => (DrainCause::Crash, None),
             Want::Stop { deadline } => (DrainCause::HostStop, Some(deadline)),
