@@ -13,11 +13,23 @@ use crate::tally::{Kind, Tally};
 /// How long after its first answer a swap still counts as under way for latencies, in milliseconds.
 pub const SWAP_TAIL_MS: u64 = 2_000;
 
+/// How long after a successor serves every slot a kill still explains what ends, in milliseconds: whoever
+/// was refused before that may notice it only now.
+pub const KILL_TAIL_MS: u64 = 1_000;
+
 /// From a kill of the supervisor until its successor serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outage {
     pub from: Tick,
     pub to: Option<Tick>,
+}
+
+impl Outage {
+    /// Whether it can be the cause of what ends now, however long ago that began.
+    #[must_use]
+    pub fn explains_an_end(&self, now: Tick) -> bool {
+        self.from <= now && self.to.is_none_or(|recovered| now.0 <= recovered.0.saturating_add(KILL_TAIL_MS))
+    }
 }
 
 /// Everything that is known from the clients' side.
@@ -70,16 +82,8 @@ impl Book {
             Ok(()) => self.tally.whole(kind),
             Err(fault) if fault.is_not_found() && self.line_mut(ticket.slot).not_found() => self.tally.not_found(kind),
             Err(fault) => {
-                let killed = self
-                    .outages
-                    .iter()
-                    .any(|outage| outage.from <= now && outage.to.is_none_or(|recovered| ticket.started <= recovered));
-                let verdict = match fault.verdict() {
-                    // No outage makes a wrong binary right.
-                    Verdict::WrongBinary => Verdict::WrongBinary,
-                    Verdict::Failed | Verdict::Cut | Verdict::Killed if killed => Verdict::Killed,
-                    verdict @ (Verdict::Failed | Verdict::Cut | Verdict::Killed) => verdict,
-                };
+                let out = self.outages.iter().any(|outage| outage.explains_an_end(now));
+                let verdict = if out && fault.may_come_of_a_kill() { Verdict::Killed } else { fault.verdict() };
                 self.tally.fault(kind, ticket.slot, fault, verdict, now);
             }
         }
@@ -179,18 +183,61 @@ mod tests {
     }
 
     #[test]
-    fn only_what_overlaps_an_outage_of_our_own_counts_as_killed() {
+    fn only_what_ends_from_a_kill_until_a_second_after_the_return_is_excused() {
         let mut book = Book::new(&[Build::A], Tick(0));
-        let before = book.start(Kind::Stream, Slot(0), Tick(0));
-        book.end(Kind::Stream, &before, &cut(), Tick(5));
-        let across = book.start(Kind::Stream, Slot(0), Tick(6));
+        let cut_at = |book: &mut Book, ticket: &Ticket, now: u64| {
+            let before = book.tally.of(Kind::Stream);
+            book.end(Kind::Stream, ticket, &cut(), Tick(now));
+            let after = book.tally.of(Kind::Stream);
+            (after.cut - before.cut, after.killed - before.killed)
+        };
+        let early = book.start(Kind::Stream, Slot(0), Tick(0));
+        assert_eq!(cut_at(&mut book, &early, 9), (1, 0), "before the kill");
         book.killed(Tick(10));
-        book.end(Kind::Stream, &across, &cut(), Tick(11));
-        book.recovered(Tick(20));
-        let after = book.start(Kind::Stream, Slot(0), Tick(21));
-        book.end(Kind::Stream, &after, &cut(), Tick(22));
+        assert_eq!(cut_at(&mut book, &early, 10), (0, 1), "at the kill");
+        assert_eq!(cut_at(&mut book, &early, 90_000), (0, 1), "while it lasts");
+        book.recovered(Tick(90_000));
+        book.recovered(Tick(95_000));
+        let late = book.start(Kind::Stream, Slot(0), Tick(90_500));
+        assert_eq!(cut_at(&mut book, &late, 90_000 + KILL_TAIL_MS), (0, 1), "in the tail");
+        assert_eq!(cut_at(&mut book, &late, 90_001 + KILL_TAIL_MS), (1, 0), "after the tail");
+        assert_eq!(cut_at(&mut book, &early, 90_001 + KILL_TAIL_MS), (1, 0), "begun before the kill, cut long after");
+    }
+
+    #[test]
+    fn a_kill_excuses_silence_and_nothing_that_was_answered_wrongly() {
+        let text = String::new;
+        let status = |status| Fault::Status { status, detail: text() };
+        let excused = [
+            Fault::Connect(text()),
+            Fault::NoAnswer(text()),
+            Fault::BrokenOff { after: text(), how: text() },
+            status(500),
+            status(503),
+        ];
+        let never = [
+            status(404),
+            status(429),
+            status(600),
+            Fault::Malformed(text()),
+            Fault::Gap { expected: 1, got: 2 },
+            Fault::Count { said: 1, seen: 2, asked: 2 },
+            Fault::TwoOrigins(by("a", 1), by("a", 2)),
+            Fault::Upload(text()),
+            Fault::NotApproved(by("b", 2), text()),
+        ];
+        let mut book = Book::new(&[Build::A], Tick(0));
+        book.killed(Tick(0));
+        for (faults, killed) in [(&excused[..], 1), (&never[..], 0)] {
+            for fault in faults {
+                let ticket = book.start(Kind::Stream, Slot(0), Tick(1));
+                let before = book.tally.of(Kind::Stream).killed;
+                book.end(Kind::Stream, &ticket, &Err(fault.clone()), Tick(2));
+                assert_eq!(book.tally.of(Kind::Stream).killed - before, killed, "{fault}");
+            }
+        }
         let counts = book.tally.of(Kind::Stream);
-        assert_eq!((counts.cut, counts.killed), (2, 1));
+        assert_eq!((counts.failed, counts.wrong_binary, counts.ended()), (8, 1, counts.started));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub enum Verdict {
     Cut,
     /// Answered by a binary that is not approved for the slot at this time.
     WrongBinary,
-    /// Any of these, while a supervisor that the demo itself has killed was away.
+    /// Refused, unanswered or broken off, because the demo itself had killed the supervisor.
     Killed,
 }
 
@@ -64,6 +64,22 @@ impl Fault {
             | Fault::Count { .. }
             | Fault::TwoOrigins(..)
             | Fault::Upload(_) => Verdict::Failed,
+        }
+    }
+
+    /// Whether a host that was killed and started again can be the cause. Nothing excuses an answer that came
+    /// and was wrong.
+    #[must_use]
+    pub const fn may_come_of_a_kill(&self) -> bool {
+        match self {
+            Fault::Connect(_) | Fault::NoAnswer(_) | Fault::BrokenOff { .. } => true,
+            Fault::Status { status, .. } => matches!(*status, 500..=599),
+            Fault::Malformed(_)
+            | Fault::Gap { .. }
+            | Fault::Count { .. }
+            | Fault::TwoOrigins(..)
+            | Fault::Upload(_)
+            | Fault::NotApproved(..) => false,
         }
     }
 
