@@ -212,12 +212,16 @@ impl StreamCheck {
         Ok(())
     }
 
-    /// The connection has ended: that is right only after the final event.
-    pub fn end(&self, how: &str) -> Result<(), Fault> {
-        if self.done {
-            return Ok(());
-        }
-        Err(Fault::BrokenOff { after: format!("{} of {} events", self.seen, self.asked), how: how.to_owned() })
+    /// The answer has ended cleanly: that is right only after the final event.
+    pub fn end(&self) -> Result<(), Fault> {
+        if self.done { Ok(()) } else { Err(self.broken_off("end of input")) }
+    }
+
+    /// The answer has ended in another way, which is never right: a final event is not yet the end.
+    #[must_use]
+    pub fn broken_off(&self, how: &str) -> Fault {
+        let last = if self.done { " and the final one" } else { "" };
+        Fault::BrokenOff { after: format!("{} of {} events{last}", self.seen, self.asked), how: how.to_owned() }
     }
 
     fn same_origin(&mut self, origin: Origin) -> Result<(), Fault> {
@@ -256,7 +260,7 @@ mod tests {
     fn feed(asked: u64, events: &[Event]) -> Result<(), Fault> {
         let mut check = StreamCheck::new(1, asked);
         events.iter().try_for_each(|event| check.event(event))?;
-        check.end("end of input")
+        check.end()
     }
 
     #[test]
@@ -278,6 +282,14 @@ mod tests {
         let cut = feed(2, &[message(1, 7), message(2, 7)]).unwrap_err();
         assert_eq!(cut.verdict(), Verdict::Cut);
         assert_eq!(feed(2, &[]).unwrap_err().verdict(), Verdict::Cut);
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_after_its_final_event_is_cut() {
+        let mut check = StreamCheck::new(1, 1);
+        [message(1, 7), done(1)].iter().try_for_each(|event| check.event(event)).unwrap();
+        assert_eq!(check.broken_off("reset").verdict(), Verdict::Cut);
+        assert_eq!(check.end(), Ok(()));
     }
 
     #[test]

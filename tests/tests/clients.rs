@@ -108,6 +108,13 @@ async fn a_stream_that_ends_cleanly_without_its_final_event_is_cut() {
 }
 
 #[tokio::test]
+async fn a_stream_that_breaks_off_after_its_final_event_is_cut() {
+    let (counts, what) = follow(format!("{HEAD}{}{}{}", event(0), event(1), done(2))).await;
+    assert_eq!((counts.whole, counts.cut > 0, counts.failed), (0, true, 0), "{what}");
+    assert!(what.starts_with("broken off after 2 of 2 events and the final one"), "{what}");
+}
+
+#[tokio::test]
 async fn a_stream_with_a_hole_has_failed() {
     let (counts, what) = follow(format!("{HEAD}{}{}0\r\n\r\n", event(0), done(2))).await;
     assert_eq!((counts.whole, counts.cut, counts.failed > 0), (0, 0, true), "{what}");

@@ -90,9 +90,9 @@ async fn follow(world: &World, ticket: &Ticket, order: &Order, open: &mut OpenSt
     let patience = PATIENCE + Duration::from_millis(order.ms / asked);
     loop {
         let frame = match timeout(patience, body.frame()).await {
-            Err(_) => return check.end(&format!("nothing for {patience:?}")),
-            Ok(None) => return check.end("end of input"),
-            Ok(Some(Err(error))) => return check.end(&chain(&error)),
+            Err(_) => return Err(check.broken_off(&format!("nothing for {patience:?}"))),
+            Ok(None) => return check.end(),
+            Ok(Some(Err(error))) => return Err(check.broken_off(&chain(&error))),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };

@@ -48,10 +48,9 @@ async fn talk(world: &World, ticket: &Ticket, length: Duration) -> Result<(), Fa
     let mut every = tokio::time::interval(MESSAGE_EVERY);
     for number in 1..=messages {
         every.tick().await;
-        let broken = |check: &StreamCheck, how: String| check.end(&how).err().unwrap_or(Fault::NoAnswer(how));
         let message = Message::text(format!("{{\"n\":{number}}}"));
-        socket.send(message).await.map_err(|error| broken(&check, error.to_string()))?;
-        let echo = text(&mut socket).await.map_err(|how| broken(&check, how))?;
+        socket.send(message).await.map_err(|error| check.broken_off(&error.to_string()))?;
+        let echo = text(&mut socket).await.map_err(|how| check.broken_off(&how))?;
         check.numbered(&echo)?;
         if let (1, Some(origin)) = (number, check.origin()) {
             world.book.lock().answer(ticket, origin, world.now())?;

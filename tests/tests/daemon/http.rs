@@ -100,7 +100,8 @@ impl EventStream {
         self.check.origin().unwrap().generation
     }
 
-    /// Follows it to its end: `Ok` only when every event has come, in order, and the final one.
+    /// Follows it to its end: `Ok` only when every event has come, in order, and the final one, and
+    /// then the end of the body.
     pub(crate) async fn finish(mut self) -> Result<(), Fault> {
         while self.next().await? {}
         Ok(())
@@ -110,9 +111,9 @@ impl EventStream {
     async fn next(&mut self) -> Result<bool, Fault> {
         let frame = tokio::time::timeout(ANSWER_WITHIN, self.body.frame()).await;
         let frame = match frame {
-            Err(_) => return self.check.end("silence").map(|()| false),
-            Ok(None) => return self.check.end("end of input").map(|()| false),
-            Ok(Some(Err(error))) => return self.check.end(&error.to_string()).map(|()| false),
+            Err(_) => return Err(self.check.broken_off("silence")),
+            Ok(None) => return self.check.end().map(|()| false),
+            Ok(Some(Err(error))) => return Err(self.check.broken_off(&error.to_string())),
             Ok(Some(Ok(frame))) => frame,
         };
         if let Ok(data) = frame.into_data() {
