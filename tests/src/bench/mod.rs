@@ -77,6 +77,8 @@ pub async fn run(
     say("swaps under load");
     let (folder, _temporary) = stand::folder(None)?;
     let report = conductor::run(demo, programs, &folder, version.clone(), Output::Stderr).await?;
+    let complaints = report.complaints();
+    anyhow::ensure!(complaints.is_empty(), "the swaps under load were not whole: {}", complaints.join("; "));
     let swaps = Swaps {
         swaps: report.swaps,
         streams_alive: u64::from(demo.streams),
