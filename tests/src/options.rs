@@ -11,7 +11,7 @@ use crate::scenario::PlanOptions;
 /// Rolls a real child under live load and counts, from the clients' side, what was cut.
 ///
 /// Exit codes: 0 nothing was cut and every swap was seen; 1 it was not so (also every sabotage that was
-/// caught); 2 it could not be run; 3 a sabotage was not caught.
+/// caught); 2 it could not be run, or a sabotage was interrupted; 3 a sabotage was not caught.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Options {

@@ -193,11 +193,13 @@ impl Report {
         self.failed + self.cut > 0 || self.wrong_binary
     }
 
-    /// The exit code: 0 whole, 1 not whole, 3 a sabotage that nobody noticed.
+    /// The exit code: 0 whole, 1 not whole (or a sabotage that was caught), 2 a sabotage that was interrupted
+    /// and so shows nothing, 3 a sabotage that nobody noticed.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.sabotage {
-            Some(_) if self.interrupted || self.is_caught() => 1,
+            Some(_) if self.interrupted => 2,
+            Some(_) if self.is_caught() => 1,
             Some(_) => 3,
             None => u8::from(!self.complaints().is_empty()),
         }
@@ -273,6 +275,7 @@ impl Report {
             self.client_added_ms.p99,
         );
         let verdict = match (self.sabotage, self.is_caught()) {
+            (Some(sabotage), _) if self.interrupted => format!("Sabotage {sabotage}: interrupted."),
             (Some(sabotage), true) => format!("Sabotage {sabotage}: caught."),
             (Some(sabotage), false) => format!("Sabotage {sabotage}: NOT CAUGHT."),
             (None, _) if self.complaints().is_empty() => "Nothing was cut.".to_owned(),
@@ -366,6 +369,16 @@ mod tests {
         assert_eq!(Report::new(&book(), sabotaged()).exit_code(), 3);
         let json = serde_json::to_value(Report::new(&with_a_cut(), sabotaged())).unwrap();
         assert_eq!((&json["sabotage"], &json["cut"]), (&"no-drain".into(), &1.into()));
+    }
+
+    #[test]
+    fn an_interrupted_sabotage_shows_nothing_and_ends_with_2() {
+        let facts = || Facts { sabotage: Some(Sabotage::NoDrain), interrupted: true, ..facts() };
+        for book in [book(), with_a_cut()] {
+            let report = Report::new(&book, facts());
+            assert_eq!(report.exit_code(), 2);
+            assert!(report.closing().ends_with("Sabotage no-drain: interrupted."), "{}", report.closing());
+        }
     }
 
     #[test]
