@@ -345,7 +345,10 @@ fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
         name: id.name.clone(),
         ready: live(&view.slot),
         sha256: view.slot.serving().map(|serving| serving.sha256()),
-        failed: view.slot.failure().and_then(|_| wanted(&view.slot)),
+        failed: wanted(&view.slot).filter(|wanted| {
+            view.slot.failure_of(wanted).is_some()
+                && view.slot.serving().is_none_or(|serving| serving.sha256() != *wanted)
+        }),
         evacuating: false,
     }
 }

@@ -31,7 +31,7 @@ use crate::faults::{Fault, Faults};
 use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::ledger::{Ledger, LedgerState};
 use crate::metrics::Metrics;
-use crate::process::sweep::{self, sweep};
+use crate::process::sweep::{self, SweepError, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::store::Store;
 use crate::supervisor::{Manager, Order, ProbeTimings, Recorder, Routes, ServiceSpec, Shared};
@@ -233,7 +233,16 @@ async fn swept(ledger: Ledger, mut state: LedgerState) -> anyhow::Result<(Record
     let recorder = Recorder::new(ledger, state.clone());
     if !state.generations.is_empty() {
         let targets: Vec<sweep::Target> = state.generations.iter().map(Into::into).collect();
-        let report = tokio::task::spawn_blocking(move || sweep(&targets, SWEEP_WITHIN)).await??;
+        let report = match tokio::task::spawn_blocking(move || sweep(&targets, SWEEP_WITHIN)).await? {
+            Ok(report) => report,
+            Err(error @ SweepError::Proc(_)) => return Err(error.into()),
+            // One process that a driver holds on to must not keep the whole host down. Its ports and its data
+            // directory are the kernel's to guard, and the next start looks for it again.
+            Err(error @ (SweepError::Kill { .. } | SweepError::StillThere { .. })) => {
+                tracing::error!(error = chain(&error), "what a dead predecessor left is not all gone");
+                return Ok((recorder, state));
+            }
+        };
         for swept in &report.killed {
             tracing::warn!(pid = swept.pid, "killed what a dead predecessor left");
         }

@@ -287,7 +287,7 @@ fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
 
 /// What a new generation may be of, the best first. While nothing serves, what last served comes back before
 /// anything new is tried: it is here, and known to be good. Its replacement then comes beside it. If it keeps
-/// failing, the replacement goes first.
+/// failing, the replacement goes first, until that has failed as often.
 fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
     let allowed = |artifact: &&Artifact| !slot.denied.contains(&artifact.sha256);
     let wanted = wanted_artifact(slot).filter(|_| !serves_wanted(slot)).filter(allowed);
@@ -295,8 +295,10 @@ fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
         slot.serving().is_none() && wanted_artifact(slot).is_some_and(|wanted| !wanted.is_same(good))
     };
     let back = slot.last_good.as_ref().filter(lost).filter(allowed);
-    let failed = back.and_then(|back| slot.failures.get(&back.sha256));
-    let gives_way = failed.is_some_and(|failure| failure.count >= GIVES_WAY);
+    let failures = |artifact: Option<&Artifact>| {
+        artifact.and_then(|artifact| slot.failures.get(&artifact.sha256)).map_or(0, |failure| failure.count)
+    };
+    let gives_way = failures(back) >= GIVES_WAY && failures(back) > failures(wanted);
     let (first, second) = if gives_way { (wanted, back) } else { (back, wanted) };
     first.into_iter().chain(second)
 }

@@ -68,9 +68,12 @@ enum Progress {
 
 fn progress(drain: &HostDrain, settle: Duration) -> Progress {
     match drain.state {
-        HostState::Starting | HostState::Serving => Progress::TakenBack,
+        HostState::Serving => Progress::TakenBack,
+        // Once it has started it is cordoned.
+        HostState::Starting if drain.mode.is_none() => Progress::TakenBack,
         HostState::Stopped => Progress::Drained,
-        HostState::Cordoned
+        HostState::Starting
+        | HostState::Cordoned
         | HostState::Announcing
         | HostState::Draining
         | HostState::Stopping

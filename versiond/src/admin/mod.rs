@@ -148,6 +148,9 @@ async fn drain(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Resp
             Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_body", error.to_string()),
         }
     };
+    if let Some(refused) = refuse_when_leaving(&admin) {
+        return refused;
+    }
     if let Err(error) = admin.recorder.record(|state| state.cordon = Some(request.mode)).await {
         return refuse(StatusCode::INSUFFICIENT_STORAGE, "ledger_unwritable", chain(&error));
     }
@@ -156,10 +159,19 @@ async fn drain(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Resp
 }
 
 async fn undrain(State(admin): State<Arc<Admin>>) -> Response {
+    if let Some(refused) = refuse_when_leaving(&admin) {
+        return refused;
+    }
     if let Err(error) = admin.recorder.record(|state| state.cordon = None).await {
         return refuse(StatusCode::INSUFFICIENT_STORAGE, "ledger_unwritable", chain(&error));
     }
     changed(&admin, admin.board.host(|host| (host.clear_cordon(), true)), "the cordon is taken back")
+}
+
+/// What is refused must not be on the disk either.
+fn refuse_when_leaving(admin: &Admin) -> Option<Response> {
+    let leaving = admin.board.host(|host| (host.leaving_since().is_some(), false));
+    leaving.then(|| refuse(StatusCode::CONFLICT, "host_leaving", CordonError::Leaving.to_string()))
 }
 
 fn changed(admin: &Admin, result: Result<(), CordonError>, what: &str) -> Response {

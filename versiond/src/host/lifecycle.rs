@@ -20,12 +20,17 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Signals {
     term: Signal,
     int: Signal,
+    hup: Signal,
 }
 
 impl Signals {
-    /// Catches SIGTERM and SIGINT from now on.
+    /// Catches SIGTERM, SIGINT and SIGHUP from now on.
     pub(crate) fn catch() -> std::io::Result<Signals> {
-        Ok(Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
     }
 }
 
@@ -66,6 +71,8 @@ impl Lifecycle {
                         self.stop();
                     }
                 }
+                // Its default would end everything for the close of a terminal.
+                _ = signals.hup.recv() => tracing::warn!("SIGHUP: this release reads its configuration at its start alone"),
                 () = sleep => {
                     let inflight = self.board.inflight();
                     self.step(|host, now| host.tick(inflight, now));

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use versiond_core::catalog::Artifact;
 use versiond_core::generation::{Facts, Probe};
-use versiond_core::slot::{Failed, Input};
+use versiond_core::slot::{Failed, Input, NotLaunched};
 
 use crate::ledger::LedgerGeneration;
 use crate::process::oneshot::{self, random_nonce};
@@ -97,12 +97,18 @@ impl Effects {
         cancel: CancellationToken,
     ) -> Event {
         let launched = tokio::select! {
-            () = cancel.cancelled() => Err("it is no longer wanted".to_owned()),
+            () = cancel.cancelled() => Err(NotLaunched::Failed("it is no longer wanted".to_owned())),
             launched = self.launch(generation, &facts, sealed, sha256) => launched,
         };
         match launched {
             Ok(life) => Event::Launched(generation, life),
-            Err(detail) => Event::Input(Input::LaunchFailed(generation, detail)),
+            Err(failed) => {
+                // It may be in the ledger already.
+                if let Err(error) = self.shared.recorder.forget(generation).await {
+                    tracing::warn!(slot = %self.id, %generation, error = chain(&error), "not struck off the ledger");
+                }
+                Event::Input(Input::LaunchFailed(generation, failed))
+            }
         }
     }
 
@@ -112,13 +118,18 @@ impl Effects {
         facts: &Facts,
         sealed: Arc<Sealed>,
         sha256: Sha256,
-    ) -> Result<Life, String> {
+    ) -> Result<Life, NotLaunched> {
+        fn failed(error: &dyn std::error::Error) -> NotLaunched {
+            NotLaunched::Failed(chain(error))
+        }
         let shared = &self.shared;
-        let nonce = random_nonce().map_err(|error| chain(&error))?;
-        let port = shared.ports.allocate().map_err(|error| chain(&error))?;
+        let nonce = random_nonce().map_err(|error| failed(&error))?;
+        let port = shared.ports.allocate().map_err(|error| NotLaunched::Ports { range: error.range.to_string() })?;
         let data_dir = shared.state_dir.join("data").join(self.id.service.as_str()).join(self.id.name.as_str());
         let admin = shared.state_dir.join("run").join(format!("{generation}.sock"));
-        std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
+        tokio::fs::create_dir_all(&data_dir)
+            .await
+            .map_err(|error| NotLaunched::Failed(format!("{}: {error}", data_dir.display())))?;
         let fill = |template: &str| {
             template
                 .replace("{port}", &port.port().to_string())
@@ -157,7 +168,7 @@ impl Effects {
             }),
             nonce: nonce.clone(),
         };
-        let prepared = shared.spawner.prepare(spec).await.map_err(|error| chain(&error))?;
+        let prepared = shared.spawner.prepare(spec).await.map_err(|error| failed(&error))?;
         let entry = LedgerGeneration {
             slot: self.id.clone(),
             generation,
@@ -166,8 +177,8 @@ impl Effects {
             process: Some(prepared.identity().clone()),
             port: Some(port.port()),
         };
-        shared.recorder.record(|state| state.generations.push(entry)).await.map_err(|error| chain(&error))?;
-        let running = prepared.release().await.map_err(|error| chain(&error))?;
+        shared.recorder.begins(entry, exclusive).await.map_err(|error| failed(&error))?;
+        let running = prepared.release().await.map_err(|error| failed(&error))?;
         let link = ChildLink { admin, port: port.port() };
         Ok(Life { running, port, link, nonce })
     }

@@ -1,13 +1,13 @@
 //! The manager: turns the catalog's view and the host's state into one intent per slot, and keeps the
 //! routing table in step with the set of slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use router_core::route::RoutePattern;
 use router_dataplane::{Absence, ClassRule, Plane, RouteTable, SlotRoute};
-use supervisor_protocol::{Reason, ServiceName, SlotId, Tick, VersionName};
+use supervisor_protocol::{Reason, ServiceName, Sha256, SlotId, Tick, VersionName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use versiond_core::catalog::{Artifact, Desired};
@@ -47,6 +47,8 @@ pub(crate) struct Manager {
     numbers: Arc<AtomicU64>,
     /// What served before a restart, in slots that have not been started since.
     last_good: BTreeMap<SlotId, Artifact>,
+    /// The names and the denied hashes of the catalog in force.
+    allowed: Option<(BTreeSet<SlotId>, BTreeSet<Sha256>)>,
     slots: BTreeMap<SlotId, Running>,
 }
 
@@ -68,12 +70,14 @@ impl Manager {
     ) -> Manager {
         let numbers = Arc::new(AtomicU64::new(ledger.next_generation));
         let last_good = ledger.last_good.iter().map(|good| (good.slot.clone(), good.artifact.clone())).collect();
-        Manager { shared, services, routes, plane, numbers, last_good, slots: BTreeMap::new() }
+        Manager { shared, services, routes, plane, numbers, last_good, allowed: None, slots: BTreeMap::new() }
     }
 
     /// Follows the catalog and the host's orders.
     pub(crate) async fn run(mut self, mut catalog: watch::Receiver<CatalogView>, mut orders: watch::Receiver<Order>) {
         let (gone, mut ended) = mpsc::channel::<SlotId>(64);
+        // What was read last stays in force when nobody reads any more.
+        let mut followed = true;
         loop {
             let order = *orders.borrow_and_update();
             let view = catalog.borrow_and_update().clone();
@@ -84,7 +88,7 @@ impl Manager {
             }
             tokio::select! {
                 changed = orders.changed() => if changed.is_err() { return },
-                changed = catalog.changed() => if changed.is_err() && orders.changed().await.is_err() { return },
+                changed = catalog.changed(), if followed => followed = changed.is_ok(),
                 Some(id) = ended.recv() => self.ended(&id),
             }
         }
@@ -103,6 +107,9 @@ impl Manager {
             }
             if !known {
                 let Some(running) = self.start(&id, gone.clone()) else { continue };
+                if let Some((_, denied)) = self.allowed.as_ref().filter(|(_, denied)| !denied.is_empty()) {
+                    running.handle.deny(denied.clone()).await;
+                }
                 self.slots.insert(id.clone(), running);
                 table_changed = true;
             }
@@ -124,13 +131,27 @@ impl Manager {
 
     /// What served under a name that is gone, or was denied, must not come back with the name.
     async fn forget_removed(&mut self, desired: &Desired) {
-        let keep = |slot: &SlotId, artifact: &Artifact| {
-            desired.slots.contains_key(slot) && !desired.deny.contains(&artifact.sha256)
-        };
-        self.last_good.retain(|slot, artifact| keep(slot, artifact));
-        if let Err(error) = self.shared.recorder.keep_good(|good| keep(&good.slot, &good.artifact)).await {
-            tracing::warn!(error = chain(&error), "the ledger still names what served under removed names");
+        let known: BTreeSet<SlotId> = desired.slots.keys().cloned().collect();
+        let allowed = (known, desired.deny.clone());
+        if self.allowed.as_ref() == Some(&allowed) {
+            return;
         }
+        if self.allowed.as_ref().map_or(!allowed.1.is_empty(), |(_, before)| *before != allowed.1) {
+            for slot in self.slots.values() {
+                slot.handle.deny(allowed.1.clone()).await;
+            }
+        }
+        self.allowed = Some(allowed.clone());
+        let keep = move |slot: &SlotId, sha256: &Sha256| allowed.0.contains(slot) && !allowed.1.contains(sha256);
+        self.last_good.retain(|slot, artifact| keep(slot, &artifact.sha256));
+        let shared = self.shared.clone();
+        // A disk that hangs must not hold up every slot.
+        self.shared.tail.spawn(async move {
+            let kept = shared.recorder.keep_good(|good| keep(&good.slot, &good.artifact.sha256)).await;
+            if let Err(error) = kept {
+                tracing::warn!(error = chain(&error), "the ledger still names what served under removed names");
+            }
+        });
     }
 
     /// One intent for every slot that is known or named.

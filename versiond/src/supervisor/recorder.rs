@@ -5,7 +5,7 @@ use std::sync::Arc;
 use supervisor_protocol::Generation;
 use tokio::sync::Mutex;
 
-use crate::ledger::{LastGood, Ledger, LedgerError, LedgerState};
+use crate::ledger::{LastGood, Ledger, LedgerError, LedgerGeneration, LedgerState};
 
 /// The ledger behind a lock, written off the runtime's threads. Cheap to clone.
 #[derive(Clone)]
@@ -58,6 +58,18 @@ impl Recorder {
     /// Makes sure that a generation's number is never given out again.
     pub(crate) async fn claim(&self, generation: Generation) -> Result<(), RecordError> {
         self.record(|state| state.next_generation = state.next_generation.max(generation.0 + 1)).await
+    }
+
+    /// Notes a generation before its process runs anything. With state of its own it may migrate the slot's
+    /// data: whatever served from them before must not come back to them.
+    pub(crate) async fn begins(&self, entry: LedgerGeneration, local: bool) -> Result<(), RecordError> {
+        self.record(|state| {
+            if local {
+                state.last_good.retain(|good| good.slot != entry.slot || good.artifact.sha256 == entry.sha256);
+            }
+            state.generations.push(entry);
+        })
+        .await
     }
 
     /// Notes what serves in a slot now.

@@ -11,18 +11,18 @@
 mod receipt;
 mod steps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use router_dataplane::{Load, SlotRoute, Target};
 use supervisor_protocol::admin::Phase;
 use supervisor_protocol::contract::Role;
-use supervisor_protocol::{ByClass, Generation, Sha256};
+use supervisor_protocol::{ByClass, Generation, Reason, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use versiond_core::catalog::Artifact;
-use versiond_core::generation::{Exit, Probe};
+use versiond_core::generation::{Exit, Gen, Probe};
 use versiond_core::slot::{Input, Slot, Step, Want};
 
 use crate::board::{LifeView, SlotView};
@@ -48,6 +48,14 @@ struct Held {
     view: LifeView,
 }
 
+/// What is logged when it changes.
+struct Standing {
+    phase: Phase,
+    sha256: Sha256,
+    failures: u32,
+    live: bool,
+}
+
 impl Held {
     fn role(&self) -> Role {
         self.view.facts.as_ref().map_or(Role::Server, |facts| facts.role)
@@ -71,6 +79,11 @@ pub(crate) struct SlotHandle {
 }
 
 impl SlotHandle {
+    /// Names the hashes that may not run.
+    pub(crate) async fn deny(&self, denied: BTreeSet<Sha256>) {
+        self.tell.send(Event::Input(Input::Denied(denied))).await.ok();
+    }
+
     /// Changes what is wanted of the slot.
     pub(crate) async fn want(&self, want: Want) {
         // The actor ends only when nothing is wanted and nothing is left: then nobody misses this.
@@ -185,7 +198,7 @@ impl Actor {
     async fn drive(&mut self, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            let before: BTreeMap<Generation, Phase> = self.phases();
+            let before = self.standing();
             // Taken from all slots' common row, and given back when it was not needed and is still the last.
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             let steps = self.slot.handle(input, Generation(number), self.effects.shared.clock.now());
@@ -201,28 +214,42 @@ impl Actor {
         self.show();
     }
 
-    fn phases(&self) -> BTreeMap<Generation, Phase> {
-        self.slot.generations().map(|generation| (generation.number, generation.phase())).collect()
+    /// Where each generation stands, and what is remembered of its build, to be compared after an input.
+    fn standing(&self) -> BTreeMap<Generation, Standing> {
+        let standing = |generation: &Gen| Standing {
+            phase: generation.phase(),
+            sha256: generation.sha256(),
+            failures: self.slot.failure_of(&generation.sha256()).map_or(0, |failure| failure.count),
+            live: generation.is_live(),
+        };
+        self.slot.generations().map(|generation| (generation.number, standing(generation))).collect()
     }
 
-    fn log_transitions(&self, before: &BTreeMap<Generation, Phase>) {
-        let after = self.phases();
-        for (generation, to) in &after {
-            let from = before.get(generation);
-            if from != Some(to) {
-                tracing::info!(slot = %self.effects.id, %generation, to = to.as_str(), "generation");
-                self.effects.shared.metrics.transition(&self.effects.id, *to);
+    fn log_transitions(&self, before: &BTreeMap<Generation, Standing>) {
+        let (after, slot) = (self.standing(), &self.effects.id);
+        for (generation, now) in &after {
+            let old = before.get(generation);
+            if old.map(|old| old.phase) != Some(now.phase) {
+                tracing::info!(%slot, %generation, to = now.phase.as_str(), "generation");
+                self.effects.shared.metrics.transition(slot, now.phase);
+            } else if let Some(old) = old.filter(|old| old.live != now.live) {
+                tracing::warn!(%slot, %generation, was = old.live, is = now.live, why = self.unready(), "live readiness");
             }
         }
-        for generation in before.keys().filter(|generation| !after.contains_key(generation)) {
-            let failure = self.slot.failure().map(|failure| failure.reason.to_string());
-            tracing::info!(slot = %self.effects.id, %generation, to = "gone", failure, "generation");
+        for (generation, old) in before.iter().filter(|(generation, _)| !after.contains_key(generation)) {
+            let failure = self.slot.failure_of(&old.sha256).filter(|failure| failure.count > old.failures);
+            let text = failure.map(|failure| failure.reason.to_string());
+            tracing::info!(%slot, %generation, to = "gone", failure = text, "generation");
+            if let Some(failure) = failure {
+                self.effects.shared.metrics.failed(slot, failure.reason.code());
+            }
         }
-        if let Some(failure) = self.slot.failure()
-            && before.len() > after.len()
-        {
-            self.effects.shared.metrics.failed(&self.effects.id, failure.reason.code());
-        }
+    }
+
+    /// Why what serves is not ready.
+    fn unready(&self) -> Option<String> {
+        let mut reasons = self.slot.reasons(self.effects.shared.clock.now()).into_iter();
+        reasons.find(|reason| matches!(reason, Reason::Unready { .. })).map(|reason| reason.to_string())
     }
 
     fn show(&self) {

@@ -1,11 +1,12 @@
 //! What became of the work that a generation had admitted, once it is over.
 
 use router_dataplane::Load;
-use supervisor_protocol::admin::Receipt;
+use supervisor_protocol::admin::{DrainCause, Receipt};
 use supervisor_protocol::{ByClass, Generation, Sha256, SlotId, StreamClass};
 use versiond_core::generation::DrainEnd;
 
-/// The receipt of one generation, from its load when it was retired (if it was) and now.
+/// The receipt of one generation, from its load when it was retired (if it was) and after its end: what is
+/// still open then was cut.
 pub(super) fn receipt(
     slot: SlotId,
     generation: Generation,
@@ -14,12 +15,16 @@ pub(super) fn receipt(
     at_retire: Option<&Load>,
     load: &Load,
 ) -> Receipt {
-    let at_start = at_retire.map(|load| load.by_class).unwrap_or_default();
-    let (mut cut, mut finished) = (ByClass::default(), at_start);
+    let mut at_start = at_retire.map(|load| load.by_class).unwrap_or_default();
+    let (mut cut, mut finished) = (ByClass::default(), ByClass::default());
     for class in StreamClass::ALL {
         let lost = |load: &Load| load.ended.cut.get(class) + load.ended.upstream_broke.get(class);
-        let before = at_retire.map(lost).unwrap_or_default();
-        let lost = lost(load).saturating_sub(before);
+        let mut before = at_retire.map(lost).unwrap_or_default();
+        if end.cause == DrainCause::Crash {
+            // It was retired after it had died, and some of its work may have broken before.
+            *at_start.get_mut(class) += std::mem::take(&mut before);
+        }
+        let lost = lost(load).saturating_sub(before) + load.by_class.get(class);
         *cut.get_mut(class) = lost;
         *finished.get_mut(class) = at_start.get(class).saturating_sub(lost);
     }

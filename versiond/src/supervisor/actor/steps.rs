@@ -21,6 +21,9 @@ use crate::process::Signal;
 use crate::supervisor::child::chain;
 use crate::supervisor::effects::{Effects, Event, Life, Subject};
 
+/// How long the ends of a dead process's connections are waited for before its receipt is written.
+const BREAKS_WITHIN: Duration = Duration::from_secs(2);
+
 impl Actor {
     /// Carries out one step; whatever it causes at once comes back as inputs.
     pub(super) async fn carry_out(&mut self, step: Step) -> Vec<Input> {
@@ -30,7 +33,7 @@ impl Actor {
             Step::Start(generation) => self.start(generation),
             Step::Publish { new, old } => {
                 let inputs = self.publish(new, old).await;
-                self.remember(new).await;
+                self.remember(new);
                 return inputs;
             }
             Step::Withdraw(generation, absent) => {
@@ -136,8 +139,9 @@ impl Actor {
         held.target = Some(target.clone());
         held.view.target = Some(target.clone());
         self.show();
+        self.effects.shared.metrics.published(&self.effects.id);
         if role == Role::Worker {
-            self.set_to_work(new);
+            self.set_to_work(new).await;
             return old.map(|old| self.retire(old)).unwrap_or_default();
         }
         let mut inputs = Vec::new();
@@ -155,28 +159,33 @@ impl Actor {
         {
             self.signal(old, Signal::SIGKILL);
         }
-        self.effects.shared.metrics.published(&self.effects.id);
         inputs
     }
 
     /// After a restart this comes back, whatever the catalog says by then and whether that can be had.
-    async fn remember(&self, generation: Generation) {
+    fn remember(&self, generation: Generation) {
         let Some(published) = self.slot.generations().find(|known| known.number == generation) else { return };
         let good = LastGood { slot: self.effects.id.clone(), artifact: published.artifact.clone() };
-        if let Err(error) = self.effects.shared.recorder.serves(good).await {
-            tracing::warn!(slot = %self.effects.id, %generation, error = chain(&error), "not remembered over a restart");
-        }
+        // A disk that hangs must not hold up the slot; writes keep their order.
+        let effects = self.effects.clone();
+        self.effects.shared.tail.spawn(async move {
+            if let Err(error) = effects.shared.recorder.serves(good).await {
+                tracing::warn!(slot = %effects.id, %generation, error = chain(&error), "not remembered over a restart");
+            }
+        });
     }
 
-    /// A worker gets no requests, and its target leases none; it begins by the end of its pause.
-    fn set_to_work(&mut self, generation: Generation) {
+    /// A worker gets no requests, and its target leases none; it begins by the end of its pause. One that does
+    /// not begin within a probe's time is told again and again, until it is retired.
+    async fn set_to_work(&mut self, generation: Generation) {
         self.route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
         if let Some(held) = self.held.get(&generation)
             && let Some(life) = &held.life
         {
             let resume = self.effects.clone().resume(generation, life.link.clone());
             let cancel = held.paused.clone();
-            tokio::spawn(async move { cancel.run_until_cancelled(resume).await });
+            let begun = tokio::spawn(async move { cancel.run_until_cancelled(resume).await });
+            tokio::time::timeout(self.effects.shared.probes.timeout, begun).await.ok();
         }
     }
 
@@ -232,18 +241,23 @@ impl Actor {
         let Some(mut held) = self.held.remove(&generation) else { return };
         held.cancel.cancel();
         held.paused.cancel();
+        if let (Some(end), Some(target), Some(sha256)) = (end, held.target.take(), held.sha256) {
+            let (effects, at_retire) = (self.effects.clone(), held.at_retire.take());
+            self.effects.shared.tail.spawn(async move {
+                // What it broke shows at its connections a moment later; what nobody reads may never.
+                tokio::time::timeout(BREAKS_WITHIN, target.idle()).await.ok();
+                let slot = effects.id.clone();
+                let receipt = receipt(slot, generation, sha256, end, at_retire.as_ref(), &target.load());
+                tracing::info!(
+                    slot = %effects.id, %generation, outcome = ?receipt.outcome, took_ms = receipt.took_ms,
+                    at_start = receipt.at_start.total(), cut = receipt.cut.total(), "drained"
+                );
+                effects.shared.metrics.drained(&receipt);
+                effects.shared.board.add_receipt(receipt);
+            });
+        }
         if let Some(life) = held.life.take() {
             self.effects.shared.tail.spawn(last_trace(self.effects.clone(), generation, life));
-        }
-        if let (Some(end), Some(target), Some(sha256)) = (end, &held.target, held.sha256) {
-            let slot = self.effects.id.clone();
-            let receipt = receipt(slot, generation, sha256, end, held.at_retire.as_ref(), &target.load());
-            tracing::info!(
-                slot = %self.effects.id, %generation, outcome = ?receipt.outcome, took_ms = receipt.took_ms,
-                at_start = receipt.at_start.total(), cut = receipt.cut.total(), "drained"
-            );
-            self.effects.shared.metrics.drained(&receipt);
-            self.effects.shared.board.add_receipt(receipt);
         }
     }
 }
