@@ -1,5 +1,6 @@
 //! A request's body on its way to a child, kept as long as another attempt may need it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -33,8 +34,10 @@ struct Source {
 }
 
 enum Kept {
-    All { frames: Vec<Bytes>, total: usize, limit: usize },
-    Dropped,
+    /// All that has been read, of which the present attempt has `sent` frames behind it.
+    All { frames: VecDeque<Bytes>, sent: usize, total: usize, limit: usize },
+    /// No attempt follows: what the present one has still to send, before it reads on.
+    Rest(VecDeque<Bytes>),
 }
 
 impl BodySource {
@@ -43,7 +46,10 @@ impl BodySource {
         if incoming.is_end_stream() {
             return Self(None);
         }
-        let kept = if limit == 0 { Kept::Dropped } else { Kept::All { frames: Vec::new(), total: 0, limit } };
+        let kept = match limit {
+            0 => Kept::Rest(VecDeque::new()),
+            _ => Kept::All { frames: VecDeque::new(), sent: 0, total: 0, limit },
+        };
         Self(Some(Arc::new(Mutex::new(Source {
             incoming,
             kept,
@@ -59,7 +65,8 @@ impl BodySource {
         AttemptBody(self.0.as_ref().map(|shared| {
             let mut source = shared.lock();
             source.attempt += 1;
-            Reader { source: shared.clone(), attempt: source.attempt, at: 0 }
+            source.kept.rewind();
+            Reader { source: shared.clone(), attempt: source.attempt }
         }))
     }
 
@@ -69,7 +76,7 @@ impl BodySource {
         match (&source.kept, source.touched) {
             (_, false) => BodyState::Unread,
             (Kept::All { .. }, true) => BodyState::Buffered,
-            (Kept::Dropped, true) => BodyState::Streaming,
+            (Kept::Rest(_), true) => BodyState::Streaming,
         }
     }
 
@@ -78,42 +85,68 @@ impl BodySource {
         self.0.as_ref().is_some_and(|shared| shared.lock().broken)
     }
 
-    /// Whether everything has been read.
+    /// Whether the present attempt has taken everything.
     pub(crate) fn is_complete(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| {
-            let source = shared.lock();
-            source.ended || source.incoming.is_end_stream()
-        })
+        self.0.as_ref().is_none_or(|shared| shared.lock().is_at_end())
     }
 
-    /// No other attempt follows: nothing is kept any more.
+    /// No other attempt follows: nothing more is kept, and what is kept goes as it is sent.
     pub(crate) fn settle(&self) {
         if let Some(shared) = &self.0 {
-            shared.lock().kept.forget();
+            shared.lock().kept.settle();
         }
     }
 }
 
+impl Source {
+    fn is_at_end(&self) -> bool {
+        self.kept.ahead().next().is_none() && (self.ended || self.incoming.is_end_stream())
+    }
+}
+
 impl Kept {
-    fn frames(&self) -> &[Bytes] {
+    /// What the present attempt has still to send.
+    fn ahead(&self) -> impl Iterator<Item = &Bytes> {
         match self {
-            Kept::All { frames, .. } => frames,
-            Kept::Dropped => &[],
+            Kept::All { frames, sent, .. } => frames.iter().skip(*sent),
+            Kept::Rest(frames) => frames.iter().skip(0),
         }
     }
 
+    fn next(&mut self) -> Option<Bytes> {
+        match self {
+            Kept::All { frames, sent, .. } => {
+                let frame = frames.get(*sent).cloned();
+                *sent += usize::from(frame.is_some());
+                frame
+            }
+            Kept::Rest(frames) => frames.pop_front(),
+        }
+    }
+
+    /// Keeps what was read, and is sent at once.
     fn keep(&mut self, frame: &Bytes) {
         match self {
-            Kept::All { frames, total, limit } if *total + frame.len() <= *limit => {
+            Kept::All { frames, sent, total, limit } if *total + frame.len() <= *limit => {
                 *total += frame.len();
-                frames.push(frame.clone());
+                frames.push_back(frame.clone());
+                *sent = frames.len();
             }
-            Kept::All { .. } | Kept::Dropped => self.forget(),
+            Kept::All { .. } | Kept::Rest(_) => self.settle(),
         }
     }
 
-    fn forget(&mut self) {
-        *self = Kept::Dropped;
+    fn rewind(&mut self) {
+        match self {
+            Kept::All { sent, .. } => *sent = 0,
+            Kept::Rest(_) => {}
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Kept::All { frames, sent, .. } = self {
+            *self = Kept::Rest(frames.split_off(*sent));
+        }
     }
 }
 
@@ -123,8 +156,6 @@ pub(crate) struct AttemptBody(Option<Reader>);
 struct Reader {
     source: Arc<Mutex<Source>>,
     attempt: u32,
-    /// How many kept frames this attempt has read.
-    at: usize,
 }
 
 impl Body for AttemptBody {
@@ -137,9 +168,8 @@ impl Body for AttemptBody {
         if source.attempt != reader.attempt {
             return Poll::Ready(Some(Err(BodyError::Superseded)));
         }
-        if let Some(frame) = source.kept.frames().get(reader.at) {
-            reader.at += 1;
-            return Poll::Ready(Some(Ok(Frame::data(frame.clone()))));
+        if let Some(frame) = source.kept.next() {
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
         }
         if source.ended {
             return Poll::Ready(None);
@@ -157,25 +187,21 @@ impl Body for AttemptBody {
             Some(Ok(frame)) => {
                 match frame.data_ref() {
                     Some(data) => source.kept.keep(data),
-                    None => source.kept.forget(),
+                    None => source.kept.settle(),
                 }
-                reader.at = source.kept.frames().len();
                 Poll::Ready(Some(Ok(frame)))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|reader| {
-            let source = reader.source.lock();
-            reader.at >= source.kept.frames().len() && (source.ended || source.incoming.is_end_stream())
-        })
+        self.0.as_ref().is_none_or(|reader| reader.source.lock().is_at_end())
     }
 
     fn size_hint(&self) -> SizeHint {
         let Some(reader) = &self.0 else { return SizeHint::with_exact(0) };
         let source = reader.source.lock();
-        let kept: usize = source.kept.frames().iter().skip(reader.at).map(Bytes::len).sum();
+        let kept: usize = source.kept.ahead().map(Bytes::len).sum();
         let ahead = source.incoming.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(ahead.lower() + kept as u64);

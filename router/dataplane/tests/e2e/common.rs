@@ -116,7 +116,12 @@ pub(crate) struct Peer {
 impl Peer {
     /// The next request, whole; `None` at the end of the connection.
     pub(crate) async fn request(&mut self) -> Option<Seen> {
-        let mut seen = self.head().await?;
+        let head = self.head().await?;
+        self.body(head).await
+    }
+
+    /// The rest of a request whose head was read.
+    pub(crate) async fn body(&mut self, mut seen: Seen) -> Option<Seen> {
         if let Some(length) = seen.headers.get("content-length") {
             let length: usize = length.parse().unwrap();
             while self.buffer.len() < length {

@@ -50,6 +50,55 @@ async fn f63_a_refusal_before_admission_is_tried_on_the_next_generation() {
     assert_eq!((refused.load(Ordering::Relaxed), rig.plane.counters().retries), (1, 1));
 }
 
+/// F63: the second attempt may still have most of the kept body to send when its answer begins.
+#[tokio::test]
+async fn f63_a_child_that_answers_before_it_has_read_still_gets_the_whole_body() {
+    const CHUNK: usize = 64 * 1024;
+    // More than the kernel's buffers on the way take.
+    const CHUNKS: usize = 256;
+    let rig = Rig::with(|config| {
+        config.not_admitted_wait = PATIENCE;
+        config.replay_buffer = 2 * CHUNK * CHUNKS;
+    });
+    let refused = Arc::new(AtomicU64::new(0));
+    rig.publish(refusing("nonce1", refused.clone()).await);
+    let mut client = rig.client().await;
+    client.send("POST /devshard/v1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for n in 0..CHUNKS {
+        let letter = b'a' + u8::try_from(n % 26).unwrap();
+        client.send(format!("{CHUNK:x}\r\n")).await;
+        client.send([letter; CHUNK]).await;
+        client.send("\r\n").await;
+    }
+    client.send("0\r\n\r\n").await;
+    until("refused", || refused.load(Ordering::Relaxed) == 1).await;
+
+    let read = Arc::new(Notify::new());
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let next = {
+        let read = read.clone();
+        origin(move |mut peer| {
+            let (sender, read) = (sender.clone(), read.clone());
+            async move {
+                let head = peer.head().await.unwrap();
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").await.unwrap();
+                read.notified().await;
+                sender.send(peer.body(head).await.map(|seen| seen.body)).unwrap();
+                peer.send("ok").await.unwrap();
+            }
+        })
+        .await
+    };
+    rig.publish(next);
+    assert_eq!(soon(client.head()).await.unwrap().status, 200);
+    read.notify_one();
+    let body = soon(seen.recv()).await.unwrap().expect("a whole body");
+    let expected: Vec<u8> = (0..CHUNKS).flat_map(|n| [b'a' + u8::try_from(n % 26).unwrap(); CHUNK]).collect();
+    assert_eq!(body.len(), expected.len());
+    assert!(body == expected);
+    assert_eq!(client.read_exactly(2).await, b"ok");
+}
+
 #[tokio::test]
 async fn f63_without_another_generation_the_refusal_goes_on_in_our_own_name() {
     let rig = Rig::new();
