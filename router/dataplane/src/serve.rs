@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
-use router_core::head::Head;
+use router_core::head::{Framing, Head};
 use supervisor_protocol::Refusal;
 use supervisor_protocol::headers::HOST;
 
@@ -83,6 +83,10 @@ async fn route(
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     headers::to_child(&mut headers, conn.peer, conn.trusted, head.upgrade);
+    if head.framing == Framing::Chunked {
+        // Told nothing, hyper sends no body with a GET or a HEAD.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     forward(worker, conn, &slot, Outbound { method: parts.method, uri, headers, body, upgrade, class }).await
 }
 

@@ -19,7 +19,9 @@ async fn echo() -> std::net::SocketAddr {
                 text.push_str(&format!("{name}: {value}\n"));
             }
             text.push_str(&String::from_utf8_lossy(&seen.body));
-            if peer.answer(&text).await.is_err() {
+            let head = format!("HTTP/1.1 200 OK\r\nX-Body: {}\r\nContent-Length: {}\r\n", seen.body.len(), text.len());
+            let text = if seen.line.starts_with("HEAD ") { String::new() } else { text };
+            if peer.send(format!("{head}\r\n{text}")).await.is_err() {
                 return;
             }
         }
@@ -94,6 +96,20 @@ async fn bodies_pass_in_both_framings_and_pipelined_requests_keep_their_order() 
     assert!(client.reply().await.text().ends_with("abcde"));
     assert!(client.reply().await.text().starts_with("GET /two"));
     assert!(client.reply().await.text().ends_with("xy"));
+    // Where a method promises nothing about a body, its framing must say that there is one.
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+        let mut client = rig.client().await;
+        client
+            .send(format!(
+                "{method} /devshard/v1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+            ))
+            .await;
+        if method != "HEAD" {
+            assert!(client.reply().await.text().ends_with("abc"), "{method}");
+        } else {
+            assert_eq!(soon(client.head()).await.unwrap().header("x-body"), Some("3"));
+        }
+    }
     let large = "0123456789".repeat(100_000);
     assert!(client.post("/devshard/v1/large", &large).await.text().ends_with(&large));
 }
