@@ -91,7 +91,8 @@ impl<'a> Hold<'a> {
             tokio::select! {
                 biased;
                 () = place.called() => {}
-                () = self.conn.input_ended() => return Admission::ClientGone,
+                // Not the end of input: a client may end its half once it has asked.
+                () = self.conn.reset() => return Admission::ClientGone,
                 () = tokio::time::sleep_until(until) => match avoid.take() {
                     Some(Avoid { otherwise: Some(refusal), .. }) if until == patience => {
                         return Admission::Refused(Refused::new(refusal));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use router_dataplane::{Absence, Upstream};
 use supervisor_protocol::{Refusal, Tick};
+use tokio::io::AsyncWriteExt;
 
 use crate::common::*;
 
@@ -83,7 +84,7 @@ async fn the_hold_is_bounded_in_number_and_a_client_that_leaves_frees_its_place(
     second.send_get("/devshard/v1/x").await;
     until("full", || rig.plane.counters().held_now == 2).await;
     assert_eq!(rig.get("/devshard/v1/x").await.code(), "hold_full");
-    drop(first);
+    first.reset();
     until("left", || rig.plane.counters().held_now == 1).await;
     let mut third = rig.client().await;
     third.send_get("/devshard/v1/x").await;
@@ -91,6 +92,23 @@ async fn the_hold_is_bounded_in_number_and_a_client_that_leaves_frees_its_place(
     rig.publish(named("new").await);
     assert_eq!((second.reply().await.text(), third.reply().await.text()), ("new".into(), "new".into()));
     assert_eq!(rig.slot.current().unwrap().load().admitted, 2);
+}
+
+// F55: the end of input behind a whole request is not a hang-up, while it waits as little as later.
+#[tokio::test]
+async fn f55_a_held_request_is_answered_although_its_client_has_ended_its_input() {
+    let rig = Rig::new();
+    let mut half = rig.client().await;
+    half.send_get("/devshard/v1/x").await;
+    until("held", || rig.plane.counters().held_now == 1).await;
+    half.stream.shutdown().await.unwrap();
+    // One round trip through each worker and more, for the end of input to be noticed.
+    for _ in 0..8 {
+        assert_eq!(rig.get("/nowhere").await.status, 404);
+    }
+    assert_eq!(rig.slot.waiting(), 1);
+    rig.publish(named("new").await);
+    assert_eq!(half.reply().await.text(), "new");
 }
 
 #[tokio::test]

@@ -119,8 +119,7 @@ async fn f55_the_end_of_input_after_a_request_lets_it_finish_and_a_reset_cancels
     let mut reset = rig.client().await;
     reset.send_get("/devshard/v1/x").await;
     until("admitted", || target.load().inflight == 1).await;
-    socket2::SockRef::from(&reset.stream).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(reset);
+    reset.reset();
     soon(seen_gone.recv()).await.unwrap();
     until("ended", || target.load().inflight == 0).await;
     assert_eq!(target.load().ended.client_gone.request, 1);
