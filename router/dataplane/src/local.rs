@@ -40,11 +40,48 @@ impl LocalEndpoints for NoLocalEndpoints {
 /// Whether a path (no query) is the host's own: never routed.
 #[must_use]
 pub fn is_reserved(path: &str) -> bool {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    matches!(first, "healthz" | "readyz" | "drain")
+    matches!(&*first_segment(path), b"healthz" | b"readyz" | b"drain")
 }
 
 /// Whether a child's path is part of its lifecycle: never reached through a data listener.
 pub(crate) fn is_lifecycle(path: &str) -> bool {
-    path.trim_start_matches('/').split('/').next().unwrap_or_default().eq_ignore_ascii_case("drain")
+    first_segment(path).eq_ignore_ascii_case(b"drain")
+}
+
+/// The first segment that is not empty, as whoever decodes it reads it.
+fn first_segment(path: &str) -> Vec<u8> {
+    let mut rest = path.trim_start_matches('/').split('/').next().unwrap_or_default().as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let [first, tail @ ..] = rest {
+        let escaped = match (first, tail) {
+            (b'%', [high, low, after @ ..]) => digit(*high).zip(digit(*low)).map(|(h, l)| (h << 4 | l, after)),
+            _ => None,
+        };
+        let (byte, after) = escaped.unwrap_or((*first, tail));
+        decoded.push(byte);
+        rest = after;
+    }
+    decoded
+}
+
+fn digit(hex: u8) -> Option<u8> {
+    char::from(hex).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f43_no_spelling_hides_a_path_of_the_host_or_of_a_childs_lifecycle() {
+        for path in ["/drain", "//drain/status", "/%64rain", "/%64%72%61%69%6e/x", "/drai%6E"] {
+            assert!(is_reserved(path) && is_lifecycle(path), "{path}");
+        }
+        assert!(is_reserved("/%68ealthz") && is_reserved("/ready%7a"));
+        assert!(is_lifecycle("/%44RAIN"));
+        // Decoded once, as a child decodes it.
+        for path in ["/", "", "/drains", "/x/drain", "/%2564rain", "/%6", "/%zzdrain", "/drain%"] {
+            assert!(!is_reserved(path) && !is_lifecycle(path), "{path}");
+        }
+    }
 }
