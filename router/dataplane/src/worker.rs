@@ -4,7 +4,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
-use crate::client::{ClientConn, ClientIo, Patience};
+use crate::client::{ClientConn, ClientIo, Open, Patience};
 use crate::counters::bump;
 use crate::plane::Shared;
 use crate::serve::serve;
@@ -130,10 +129,10 @@ impl Worker {
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         let counters = &self.shared.counters;
         bump(&counters.connections);
-        let _open = Open::begin(&self.shared, permit);
         let _ = stream.set_nodelay(true);
         let config = &self.shared.config;
-        let conn = ClientConn::new(stream, peer, config.trusted.contains(peer.ip()));
+        let open = Open::begin(&self.shared, permit);
+        let conn = ClientConn::new(stream, peer, config.trusted.contains(peer.ip()), open);
         let patience = Patience { head: config.head_timeout, idle: config.client_idle };
         let io = TokioIo::new(ClientIo::new(conn.clone(), patience));
         let service = {
@@ -173,23 +172,4 @@ fn is_of_the_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
-}
-
-/// One open connection of a client.
-struct Open {
-    shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Open {
-    fn begin(shared: &Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
-        bump(&shared.counters.connections_now);
-        Self { shared: shared.clone(), _permit: permit }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.shared.counters.connections_now.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -16,7 +16,10 @@ use socket2::SockRef;
 use supervisor_protocol::Refusal;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::counters::bump;
+use crate::plane::Shared;
 use crate::signal::Flag;
 
 /// What the filter found, in the order of the requests that hyper will see.
@@ -53,6 +56,25 @@ pub(crate) enum Verdict {
     Granted,
 }
 
+/// A place among the open connections.
+pub(crate) struct Open {
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    pub(crate) fn begin(shared: &Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
+        bump(&shared.counters.connections_now);
+        Self { shared: shared.clone(), _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.counters.connections_now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 const OPEN: u8 = 0;
 const DENIED: u8 = 1;
 const GRANTED: u8 = 2;
@@ -71,10 +93,12 @@ pub(crate) struct ClientConn {
     linger: AtomicBool,
     /// The end of a response may be the end of the connection: only a reset shows that one is broken.
     reset_shows: AtomicBool,
+    /// As long as the socket: a tunnel outlives the exchange that began it.
+    _open: Open,
 }
 
 impl ClientConn {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, trusted: bool) -> Arc<Self> {
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, trusted: bool, open: Open) -> Arc<Self> {
         Arc::new(Self {
             stream,
             peer,
@@ -86,6 +110,7 @@ impl ClientConn {
             body_violation: Mutex::default(),
             linger: AtomicBool::new(false),
             reset_shows: AtomicBool::new(false),
+            _open: open,
         })
     }
 

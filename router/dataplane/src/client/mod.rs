@@ -3,5 +3,5 @@
 mod conn;
 mod io;
 
-pub(crate) use conn::{Announced, ClientConn};
+pub(crate) use conn::{Announced, ClientConn, Open};
 pub(crate) use io::{ClientIo, Patience};

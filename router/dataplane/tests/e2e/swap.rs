@@ -173,6 +173,30 @@ async fn a_websocket_speaks_on_through_a_swap_and_its_close_ends_the_lease() {
     assert_eq!(old.load().ended.finished.upgrade, 1);
 }
 
+// F47: a tunnel holds a descriptor like any other connection, and counts as one.
+#[tokio::test]
+async fn f47_a_tunnel_counts_as_a_connection_until_it_ends() {
+    let rig = Rig::with(|config| {
+        config.workers = 1;
+        config.connections = 1;
+    });
+    rig.publish(echoing().await);
+    let mut client = rig.client().await;
+    client.send(HANDSHAKE).await;
+    assert_eq!(soon(client.head()).await.unwrap().status, 101);
+    client.send("!").await;
+    assert_eq!(client.read_exactly(6).await, b"hello!");
+    assert_eq!(rig.plane.counters().connections_now, 1);
+    let mut second = rig.client().await;
+    second.send_get("/nowhere").await;
+    assert!(tokio::time::timeout(Duration::from_millis(50), second.fill()).await.is_err());
+    assert_eq!((rig.plane.counters().connections_now, rig.plane.counters().connections), (1, 1));
+    drop(client);
+    assert_eq!(second.reply().await.status, 404);
+    drop(second);
+    until("closed", || rig.plane.counters().connections_now == 0).await;
+}
+
 #[tokio::test]
 async fn an_upgrade_that_is_not_granted_leaves_the_connection_usable() {
     let rig = Rig::new();
