@@ -207,14 +207,19 @@ impl Planes {
             ..PlaneConfig::new(stamp.clone(), clock)
         };
         let endpoints: Arc<dyn LocalEndpoints> = Arc::new(Endpoints::new(board.clone(), clock, allow));
-        let start = |settings, listener, endpoints| {
-            Plane::start(settings, vec![listener], Arc::new(RouteTable::default()), endpoints)
-        };
+        let start =
+            |settings, listener, table, endpoints| Plane::start(settings, vec![listener], Arc::new(table), endpoints);
+        let (pending, none) = (RouteTable::pending(), RouteTable::default());
         Ok(match status {
-            None => Planes { data: Arc::new(start(settings, data, endpoints)?), status: None },
+            None => Planes { data: Arc::new(start(settings, data, pending, endpoints)?), status: None },
             Some(status) => Planes {
-                data: Arc::new(start(settings, data, Arc::new(NoLocalEndpoints))?),
-                status: Some(start(PlaneConfig { workers: 1, ..PlaneConfig::new(stamp, clock) }, status, endpoints)?),
+                data: Arc::new(start(settings, data, pending, Arc::new(NoLocalEndpoints))?),
+                status: Some(start(
+                    PlaneConfig { workers: 1, ..PlaneConfig::new(stamp, clock) },
+                    status,
+                    none,
+                    endpoints,
+                )?),
             },
         })
     }

@@ -13,6 +13,7 @@ use router_core::leases::How;
 use router_core::retry::{Decision, Failure, decide, is_idempotent};
 use supervisor_protocol::headers::{NOT_ADMITTED, NotAdmitted};
 use supervisor_protocol::{Refusal, StreamClass};
+use tokio::time::Instant;
 
 use crate::body::{AttemptBody, BodySource};
 use crate::client::ClientConn;
@@ -42,6 +43,8 @@ pub(crate) struct Outbound {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// The class that the configuration declares.
     pub(crate) class: Option<StreamClass>,
+    /// Until when it may be held, where that is settled.
+    pub(crate) hold_until: Option<Instant>,
 }
 
 /// How one attempt ended.
@@ -67,12 +70,12 @@ pub(crate) async fn forward(
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     let refuse = |refused: Refused| Ok(refused.answer(shared, None, conn.trusted));
-    let Outbound { method, uri, mut headers, body, upgrade, class } = outbound;
+    let Outbound { method, uri, mut headers, body, upgrade, class, hold_until } = outbound;
     headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
     let idempotent = is_idempotent(method.as_str());
     let source = BodySource::new(body, if shared.config.retry { shared.config.replay_buffer } else { 0 });
     let mut attempts_left = if shared.config.retry { shared.config.attempts.max(1) } else { 1 };
-    let mut hold = Hold::new(shared, conn, slot);
+    let mut hold = Hold::new(shared, conn, slot, hold_until);
     let mut avoid = None;
 
     loop {

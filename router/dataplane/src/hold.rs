@@ -1,5 +1,7 @@
-//! Admission: a lease on what serves a slot, or a bounded wait for something that does.
+//! Admission: a lease on what serves a slot, or a bounded wait for something that does, and before that for
+//! the first table of routes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,36 @@ pub(crate) enum Admission {
     Admitted(Lease),
     Refused(Refused),
     ClientGone,
+}
+
+/// Why a request did not get as far as a table of routes.
+pub(crate) enum NoTable {
+    Refused(Refused),
+    ClientGone,
+}
+
+/// Waits until the table of routes is known. Gives back the deadline, which further waits share.
+pub(crate) async fn first_table(shared: &Shared, conn: &ClientConn) -> Result<Instant, NoTable> {
+    let Some(_held) = Held::begin(shared) else { return Err(NoTable::Refused(Refused::new(Refusal::HoldFull))) };
+    let deadline = Instant::now() + shared.config.hold.time;
+    loop {
+        let mut changed = pin!(shared.changed.notified());
+        changed.as_mut().enable();
+        if let Some(refusal) = shared.closed.load().as_deref() {
+            return Err(NoTable::Refused(Refused::new(*refusal)));
+        }
+        if !shared.table.load().is_pending() {
+            return Ok(deadline);
+        }
+        tokio::select! {
+            biased;
+            () = changed => {}
+            () = conn.reset() => return Err(NoTable::ClientGone),
+            () = tokio::time::sleep_until(deadline) => {
+                return Err(NoTable::Refused(Refused::new(Refusal::NotServing)));
+            }
+        }
+    }
 }
 
 /// A target that has just failed: another one is waited for, briefly.
@@ -49,8 +81,14 @@ enum Look {
 }
 
 impl<'a> Hold<'a> {
-    pub(crate) fn new(shared: &'a Shared, conn: &'a Arc<ClientConn>, slot: &'a Arc<SlotRoute>) -> Self {
-        Self { shared, conn, slot, deadline: None }
+    /// `deadline`: that of a wait which came before.
+    pub(crate) fn new(
+        shared: &'a Shared,
+        conn: &'a Arc<ClientConn>,
+        slot: &'a Arc<SlotRoute>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self { shared, conn, slot, deadline }
     }
 
     /// A lease on what serves now, or within the bounds.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use supervisor_protocol::Refusal;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PlaneConfig;
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) local: Arc<dyn LocalEndpoints>,
     pub(crate) announce: AtomicBool,
     pub(crate) closed: ArcSwapOption<Refusal>,
+    /// Told of every change of `table` and `closed`, after it.
+    pub(crate) changed: Notify,
     pub(crate) counters: Counters,
     pub(crate) connections: Arc<Semaphore>,
     /// No more is accepted; what is open may finish.
@@ -49,7 +51,8 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts the workers. Each accepts from a duplicate of every listening socket.
+    /// Starts the workers. Each accepts from a duplicate of every listening socket. While the table is
+    /// [`RouteTable::pending`], requests that are not the host's own wait for another one.
     pub fn start(
         config: PlaneConfig,
         listeners: Vec<TcpListener>,
@@ -64,6 +67,7 @@ impl Plane {
             local,
             announce: AtomicBool::new(false),
             closed: ArcSwapOption::empty(),
+            changed: Notify::new(),
             counters: Counters::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -79,6 +83,7 @@ impl Plane {
     /// Routes by another table from the next request on.
     pub fn replace_table(&self, table: Arc<RouteTable>) {
         self.shared.table.store(table);
+        self.shared.changed.notify_waiters();
     }
 
     /// While on, every response says `Connection: close`; idle connections stay open.
@@ -90,6 +95,7 @@ impl Plane {
     /// host's own endpoints go on answering.
     pub fn close_admission(&self, refusal: Refusal) {
         self.shared.closed.store(Some(Arc::new(refusal)));
+        self.shared.changed.notify_waiters();
         self.shared.table.load().wake_all();
     }
 

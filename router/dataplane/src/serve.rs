@@ -14,6 +14,7 @@ use crate::client::{Announced, ClientConn};
 use crate::counters::bump;
 use crate::forward::{Gone, Outbound, forward};
 use crate::headers;
+use crate::hold::{NoTable, first_table};
 use crate::local::{LocalRequest, is_lifecycle, is_reserved};
 use crate::refuse::Refused;
 use crate::relay::RelayBody;
@@ -70,6 +71,14 @@ async fn route(
     if let Some(refusal) = shared.closed.load().as_deref() {
         return refuse(*refusal);
     }
+    let mut hold_until = None;
+    if shared.table.load().is_pending() {
+        match first_table(shared, conn).await {
+            Ok(deadline) => hold_until = Some(deadline),
+            Err(NoTable::Refused(refused)) => return Ok(refused.answer(shared, None, conn.trusted)),
+            Err(NoTable::ClientGone) => return Err(Gone),
+        }
+    }
     let table = shared.table.load();
     let Some(found) = table.find(request.uri().path()) else { return refuse(Refusal::NotFound) };
     if is_lifecycle(found.rest) || is_lifecycle(found.path) {
@@ -87,7 +96,8 @@ async fn route(
         // Told nothing, hyper sends no body with a GET or a HEAD.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    forward(worker, conn, &slot, Outbound { method: parts.method, uri, headers, body, upgrade, class }).await
+    let outbound = Outbound { method: parts.method, uri, headers, body, upgrade, class, hold_until };
+    forward(worker, conn, &slot, outbound).await
 }
 
 /// The target as the child sees it.

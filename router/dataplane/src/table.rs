@@ -14,6 +14,7 @@ pub struct RouteTable {
     routes: Vec<(RoutePattern, ServiceName)>,
     slots: BTreeMap<ServiceName, BTreeMap<VersionName, Arc<SlotRoute>>>,
     classes: Vec<ClassRule>,
+    pending: bool,
 }
 
 /// Declares the class of a service's work below a path, as the child sees it. A response's own nature
@@ -45,12 +46,23 @@ impl RouteTable {
         routes: Vec<(RoutePattern, ServiceName)>,
         slots: BTreeMap<(ServiceName, VersionName), Arc<SlotRoute>>,
     ) -> Self {
-        let mut table = Self { routes, slots: BTreeMap::new(), classes: Vec::new() };
+        let mut table = Self { routes, ..Self::default() };
         table.routes.sort_by(|(a, _), (b, _)| a.specificity(b));
         for ((service, version), slot) in slots {
             table.slots.entry(service).or_default().insert(version, slot);
         }
         table
+    }
+
+    /// Stands for a table that is not known yet: requests wait for the next one within the hold bounds,
+    /// where an empty table would answer that there is no such route.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self { pending: true, ..Self::default() }
+    }
+
+    pub(crate) const fn is_pending(&self) -> bool {
+        self.pending
     }
 
     /// The same table with declared classes; of those that match the most specific counts.

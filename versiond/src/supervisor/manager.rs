@@ -50,6 +50,8 @@ pub(crate) struct Manager {
     /// The names and the denied hashes of the catalog in force.
     allowed: Option<(BTreeSet<SlotId>, BTreeSet<Sha256>)>,
     slots: BTreeMap<SlotId, Running>,
+    /// The plane has a table: until then it holds every request.
+    is_routed: bool,
 }
 
 struct Running {
@@ -70,7 +72,17 @@ impl Manager {
     ) -> Manager {
         let numbers = Arc::new(AtomicU64::new(ledger.next_generation));
         let last_good = ledger.last_good.iter().map(|good| (good.slot.clone(), good.artifact.clone())).collect();
-        Manager { shared, services, routes, plane, numbers, last_good, allowed: None, slots: BTreeMap::new() }
+        Manager {
+            shared,
+            services,
+            routes,
+            plane,
+            numbers,
+            last_good,
+            allowed: None,
+            slots: BTreeMap::new(),
+            is_routed: false,
+        }
     }
 
     /// Follows the catalog and the host's orders.
@@ -119,7 +131,8 @@ impl Manager {
                 slot.want = Some(want);
             }
         }
-        if table_changed {
+        // A catalog that names nothing is known too: then nothing is there to wait for.
+        if table_changed || (view.is_known && !self.is_routed) {
             self.replace_table();
         }
         if order == Order::Follow && view.is_known {
@@ -202,7 +215,8 @@ impl Manager {
         }
     }
 
-    fn replace_table(&self) {
+    fn replace_table(&mut self) {
+        self.is_routed = true;
         let slots = self
             .slots
             .iter()

@@ -40,6 +40,8 @@ pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
     pub(crate) slot: Arc<SlotRoute>,
     pub(crate) clock: Clock,
+    /// The one that the plane starts with.
+    pub(crate) table: Arc<RouteTable>,
     generations: AtomicU64,
 }
 
@@ -67,8 +69,16 @@ impl Rig {
             vec![("/devshard/{version}".parse().unwrap(), service.clone())],
             BTreeMap::from([((service, VersionName::new("v1").unwrap()), slot.clone())]),
         );
-        let plane = Plane::start(config, vec![listener], Arc::new(table), local).unwrap();
-        Self { plane, address, slot, clock, generations: AtomicU64::new(0) }
+        let table = Arc::new(table);
+        let plane = Plane::start(config, vec![listener], table.clone(), local).unwrap();
+        Self { plane, address, slot, clock, table, generations: AtomicU64::new(0) }
+    }
+
+    /// The same before its plane knows a route.
+    pub(crate) fn pending(change: impl FnOnce(&mut PlaneConfig)) -> Self {
+        let rig = Self::with(change);
+        rig.plane.replace_table(Arc::new(RouteTable::pending()));
+        rig
     }
 
     pub(crate) fn target(&self, upstream: Upstream) -> Arc<Target> {

@@ -45,6 +45,43 @@ async fn f16_a_crash_between_two_generations_is_waited_out() {
     assert_eq!(client.reply().await.text(), "new");
 }
 
+// F16: between the start of a host and its first table nothing is known not to exist.
+#[tokio::test]
+async fn f16_requests_wait_for_the_first_table_of_routes() {
+    let rig = Rig::pending(|_| {});
+    rig.publish(named("new").await);
+    let (mut known, mut unknown, mut gone) = (rig.client().await, rig.client().await, rig.client().await);
+    known.send("POST /devshard/v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+    unknown.send_get("/devshard/v2/x").await;
+    gone.send_get("/devshard/v1/x").await;
+    until("held", || rig.plane.counters().held_now == 3).await;
+    // The host's own paths depend on no table.
+    assert_eq!(rig.get("/healthz").await.status, 404);
+    gone.reset();
+    until("gone", || rig.plane.counters().held_now == 2).await;
+
+    rig.plane.replace_table(rig.table.clone());
+    assert_eq!(known.reply().await.text(), "new");
+    assert_eq!(unknown.reply().await.status, 404);
+    assert_eq!((rig.plane.counters().held_now, rig.slot.current().unwrap().load().admitted), (0, 1));
+}
+
+#[tokio::test]
+async fn f16_without_a_table_of_routes_the_refusal_is_typed() {
+    let rig = Rig::pending(|config| config.hold.time = Duration::from_millis(50));
+    let reply = rig.get("/devshard/v1/x").await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "not_serving"));
+    assert_eq!(reply.header("versiond-not-admitted"), Some("not_serving; nonce=boot1"));
+
+    let rig = Rig::pending(|config| config.hold.requests = 1);
+    let mut waiting = rig.client().await;
+    waiting.send_get("/devshard/v1/x").await;
+    until("held", || rig.plane.counters().held_now == 1).await;
+    assert_eq!(rig.get("/devshard/v1/x").await.code(), "hold_full");
+    rig.plane.close_admission(Refusal::HostStopping);
+    assert_eq!(waiting.reply().await.code(), "host_stopping");
+}
+
 #[tokio::test]
 async fn a_hold_ends_at_its_bound_with_a_typed_refusal() {
     let rig = Rig::with(|config| config.hold.time = Duration::from_millis(50));
