@@ -1,19 +1,21 @@
 //! Two connections that speak another protocol after 101, joined until either closes.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use router_core::leases::How;
-use tokio::io::{AsyncWriteExt, copy, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 
 use crate::client::ClientConn;
 use crate::target::Lease;
 
-/// How long a client may go on sending to a child that has closed its own direction.
+/// How long a client may go on sending to a child that has closed its own direction, and how long the last
+/// words of a child that takes nothing more may take to come through.
 const AFTER_THE_CHILD: Duration = Duration::from_secs(5);
 
 /// Copies both ways until both directions have ended, or the lease is cut, and ends the lease.
@@ -21,7 +23,7 @@ pub(crate) async fn run(conn: Arc<ClientConn>, mut lease: Lease, client: OnUpgra
     let joined = async {
         let (client, child) = (client.await, child.await);
         match (client, child) {
-            (Ok(client), Ok(child)) => both_ways(client, child).await.is_ok(),
+            (Ok(client), Ok(child)) => both_ways(TokioIo::new(client), TokioIo::new(child), conn.reset()).await.is_ok(),
             (Err(_), _) | (_, Err(_)) => false,
         }
     };
@@ -45,9 +47,14 @@ pub(crate) async fn run(conn: Arc<ClientConn>, mut lease: Lease, client: OnUpgra
     }
 }
 
-async fn both_ways(client: Upgraded, child: Upgraded) -> std::io::Result<()> {
-    let (mut client_reads, mut client_writes) = split(TokioIo::new(client));
-    let (mut child_reads, mut child_writes) = split(TokioIo::new(child));
+/// `reset` resolves when the client listens no more.
+async fn both_ways(
+    client: impl AsyncRead + AsyncWrite,
+    child: impl AsyncRead + AsyncWrite,
+    reset: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (mut client_reads, mut client_writes) = split(client);
+    let (mut child_reads, mut child_writes) = split(child);
     let upwards = async {
         copy(&mut client_reads, &mut child_writes).await?;
         child_writes.shutdown().await
@@ -58,13 +65,88 @@ async fn both_ways(client: Upgraded, child: Upgraded) -> std::io::Result<()> {
     };
     tokio::pin!(upwards, downwards);
     tokio::select! {
-        ended = &mut upwards => {
-            ended?;
-            downwards.await
-        }
+        ended = &mut upwards => match ended {
+            Ok(()) => downwards.await,
+            Err(error) => {
+                tokio::select! {
+                    biased;
+                    () = reset => {}
+                    _ = tokio::time::timeout(AFTER_THE_CHILD, downwards) => {}
+                }
+                Err(error)
+            }
+        },
         ended = &mut downwards => {
             ended?;
             tokio::time::timeout(AFTER_THE_CHILD, upwards).await.unwrap_or(Ok(()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use tokio::io::{AsyncReadExt, ReadBuf, duplex, join};
+
+    /// Takes nothing that is written to it.
+    struct Deaf;
+
+    impl AsyncWrite for Deaf {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Is looked at once in vain, so that whatever else is ready goes first.
+    struct Late<R>(R, bool);
+
+    impl<R: AsyncRead + Unpin> AsyncRead for Late<R> {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if !std::mem::replace(&mut self.1, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    // F53: what the child has said before it stopped to listen is not lost, and the end shows as a break.
+    #[tokio::test]
+    async fn f53_the_last_words_of_a_child_that_takes_no_more_come_through() {
+        let (mut client, here) = duplex(1024);
+        client.write_all(b"unheard").await.unwrap();
+        let child = join(Late(&b"last words"[..], false), Deaf);
+        let ended = both_ways(here, child, std::future::pending()).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "last words");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_the_last_words_to_a_client_that_is_gone_nor_for_ever() {
+        for gone in [true, false] {
+            let (mut client, here) = duplex(1024);
+            client.write_all(b"unheard").await.unwrap();
+            let (_silent, child) = duplex(1024);
+            let began = tokio::time::Instant::now();
+            let reset = async {
+                if !gone {
+                    std::future::pending().await
+                }
+            };
+            both_ways(here, join(child, Deaf), reset).await.unwrap_err();
+            assert_eq!(began.elapsed(), if gone { Duration::ZERO } else { AFTER_THE_CHILD });
         }
     }
 }
