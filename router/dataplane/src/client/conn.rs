@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use router_core::head::{Head, HeadViolation};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use supervisor_protocol::Refusal;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -97,8 +97,16 @@ pub(crate) struct ClientConn {
     _open: Open,
 }
 
+/// So that an idle peer that is gone without a word is found out within two minutes. No bound on how long
+/// it may leave sent bytes unread comes with it: a reader that has stalled answers the probes.
+fn keep_alive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4)
+}
+
 impl ClientConn {
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, trusted: bool, open: Open) -> Arc<Self> {
+        // It fails only on a dead socket.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive());
         Arc::new(Self {
             stream,
             peer,

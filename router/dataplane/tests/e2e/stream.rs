@@ -86,6 +86,24 @@ async fn f55_a_client_that_hangs_up_ends_its_stream_at_the_child() {
     }
 }
 
+// F55: a client that is gone without a word, its machine with it, is asked for.
+#[tokio::test]
+async fn f55_an_idle_client_is_asked_whether_it_is_there() {
+    let rig = Rig::new();
+    let client = rig.client().await;
+    let (here, there) = (rig.address.port(), client.stream.local_addr().unwrap().port());
+    let (local, remote) = (format!(":{here:04X}"), format!(":{there:04X}"));
+    until("the keep-alive timer, within a minute", || {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row.len() > 5 && row[1].ends_with(&local) && row[2].ends_with(&remote));
+        // 2 is the keep-alive timer; then how long until it rings, in hundredths of a second.
+        let left = row.and_then(|row| u64::from_str_radix(row[5].strip_prefix("02:")?, 16).ok());
+        left.is_some_and(|left| left <= 6_000)
+    })
+    .await;
+}
+
 // F55: before the response head the class is request, so only a reset is a hang-up.
 #[tokio::test]
 async fn f55_the_end_of_input_after_a_request_lets_it_finish_and_a_reset_cancels_it() {
