@@ -106,7 +106,8 @@ impl Plane {
     }
 
     /// Stops accepting, closes idle connections, lets the others finish, and aborts what is left at the
-    /// deadline. Needs a runtime with a timer.
+    /// deadline: what has not been sent by then is cut, be it a response that has begun or the end of one
+    /// whose reader is slow. Needs a runtime with a timer.
     pub async fn shutdown(&self, deadline: Duration) {
         self.shared.stop.cancel();
         let abort = self.shared.abort.clone();
