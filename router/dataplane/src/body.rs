@@ -107,10 +107,11 @@ impl Source {
 impl Kept {
     /// What the present attempt has still to send.
     fn ahead(&self) -> impl Iterator<Item = &Bytes> {
-        match self {
-            Kept::All { frames, sent, .. } => frames.iter().skip(*sent),
-            Kept::Rest(frames) => frames.iter().skip(0),
-        }
+        let (frames, sent) = match self {
+            Kept::All { frames, sent, .. } => (frames, *sent),
+            Kept::Rest(frames) => (frames, 0),
+        };
+        frames.iter().skip(sent)
     }
 
     fn next(&mut self) -> Option<Bytes> {
