@@ -81,6 +81,8 @@ impl fmt::Display for Failure {
 pub struct Tally {
     counts: BTreeMap<Kind, Counts>,
     failures: Vec<Failure>,
+    /// Apart, so that they do not use up the room of what nothing excuses.
+    killed: Vec<Failure>,
     /// Events of streams that came in order.
     pub events: u64,
     /// Bytes of uploads that arrived whole.
@@ -101,6 +103,7 @@ impl Tally {
         Self {
             counts: BTreeMap::new(),
             failures: Vec::new(),
+            killed: Vec::new(),
             events: 0,
             uploaded: 0,
             during: histogram(),
@@ -132,9 +135,10 @@ impl Tally {
             Verdict::WrongBinary => &mut counts.wrong_binary,
             Verdict::Killed => &mut counts.killed,
         } += 1;
-        if self.failures.len() < DESCRIBED {
+        let described = if verdict == Verdict::Killed { &mut self.killed } else { &mut self.failures };
+        if described.len() < DESCRIBED {
             let what = fault.to_string();
-            self.failures.push(Failure { at_ms: now.0, kind, slot: slot.name(), verdict, what });
+            described.push(Failure { at_ms: now.0, kind, slot: slot.name(), verdict, what });
         }
     }
 
@@ -157,12 +161,12 @@ impl Tally {
 
     /// The first failures, described; those that a kill of ours explains are left out.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
-        self.failures.iter().filter(|failure| failure.verdict != Verdict::Killed)
+        self.failures.iter()
     }
 
     /// The first failures that a kill of ours explains.
     pub fn killed(&self) -> impl Iterator<Item = &Failure> {
-        self.failures.iter().filter(|failure| failure.verdict == Verdict::Killed)
+        self.killed.iter()
     }
 
     /// Latencies of short requests in swaps and outside them.
@@ -234,6 +238,8 @@ mod tests {
         }
         assert_eq!(tally.of(Kind::Short).failed, 1_000);
         assert_eq!(tally.failures().count(), DESCRIBED);
+        tally.fault(Kind::Short, Slot(1), &Fault::NoAnswer(String::new()), Verdict::Killed, Tick(0));
+        assert_eq!(tally.killed().count(), 1, "the one kind takes no room from the other");
     }
 
     #[test]
