@@ -63,9 +63,9 @@ impl Told {
 
     /// What this generation was begun of, by one of the new lines.
     fn began(&self, number: u64) -> Option<char> {
-        self.steps().into_iter().find_map(|step| match step {
-            Step::Fetch(Generation(begun), of) if *begun == number => of.sha256.to_string().chars().next(),
-            _ => None,
+        self.steps().into_iter().find_map(|step| {
+            let Step::Fetch(begun, of) = step else { return None };
+            if *begun == Generation(number) { of.sha256.to_string().chars().next() } else { None }
         })
     }
 
