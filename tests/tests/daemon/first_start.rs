@@ -61,6 +61,29 @@ async fn f26_f03_a_host_is_ready_when_its_slots_serve_and_not_before() {
     node.end().await;
 }
 
+/// F16: until the catalog is read nobody knows what is approved, so nothing is refused for want of it.
+#[tokio::test]
+async fn f16_a_request_that_comes_before_the_catalog_waits_for_it() {
+    let node = Node::new("");
+    node.start();
+    node.until_ready(|all| all.state == HostState::Starting).await;
+    let ask = |path: &'static str| tokio::spawn(get(node.host, path));
+    let (approved, other) = (ask("/v0.3/hello"), ask("/v0.4/hello"));
+    assert_eq!(node.get("/readyz").await.status, 503);
+    node.publish(&Document::of([("v0.3", Build::A.in_place())]));
+    assert_eq!(approved.await.unwrap().unwrap().status, 200);
+    assert_eq!(other.await.unwrap().unwrap().status, 404);
+    node.end().await;
+
+    // One that approves nothing is known too.
+    let node = Node::new("");
+    node.publish(&Document::of([]));
+    node.start();
+    node.until_ready(|_| true).await;
+    assert_eq!(node.get("/v0.3/hello").await.status, 404);
+    node.end().await;
+}
+
 #[tokio::test]
 async fn the_status_endpoints_have_the_shapes_that_routers_read() {
     let build = Build::A.in_place();
