@@ -38,8 +38,10 @@ use crate::supervisor::{Manager, Order, ProbeTimings, Recorder, Routes, ServiceS
 
 /// How long what a dead predecessor left may take to die.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
-/// How long client connections may take to close once every request is over.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long clients may take to read the last bytes of their answers once every request is over.
+const CLOSE_WITHIN: Duration = Duration::from_secs(30);
+/// The same for a host that is forced.
+const CLOSE_FORCED: Duration = Duration::from_secs(1);
 /// How long a probe, or a call to a child's admin socket, may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a draining child is asked for its count.
@@ -142,7 +144,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
 
     let lifecycle = Lifecycle { board, plane: plane.clone(), spawner, clock, orders };
-    lifecycle
+    let forced = lifecycle
         .run(signals, async {
             if let Err(error) = manager.await {
                 tracing::error!(%error, "the manager failed");
@@ -151,7 +153,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         .await;
     tail.close();
     tail.wait().await;
-    planes.shutdown().await;
+    planes.shutdown(if forced { CLOSE_FORCED } else { CLOSE_WITHIN }).await;
     std::fs::remove_file(&config.host.admin).ok();
     tracing::info!("everything is stopped");
     Ok(())
@@ -197,7 +199,7 @@ impl Planes {
         let no_hold = faults.has(Fault::RetireFirst);
         let settings = PlaneConfig {
             workers: config.host.threads,
-            trusted: allow.clone(),
+            trusted: PeerRanges(config.host.trusted_proxies.clone()),
             hold: if no_hold {
                 HoldBounds { time: Duration::ZERO, requests: 0 }
             } else {
@@ -225,10 +227,10 @@ impl Planes {
     }
 
     /// The status goes last.
-    async fn shutdown(self) {
-        self.data.shutdown(CLOSE_WITHIN).await;
+    async fn shutdown(self, within: Duration) {
+        self.data.shutdown(within).await;
         if let Some(status) = self.status {
-            status.shutdown(CLOSE_WITHIN).await;
+            status.shutdown(CLOSE_FORCED).await;
         }
     }
 }

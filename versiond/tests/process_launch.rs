@@ -114,11 +114,12 @@ async fn f67_what_runs_is_what_was_checked_although_the_file_was_rewritten() {
 
 #[tokio::test]
 async fn a_pinned_program_is_run_by_its_path_and_may_be_a_script() {
-    use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("script");
-    std::fs::write(&path, "#!/bin/sh\nexit $1\n").unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Another process writes it: were the file open here for a moment, a process that another test forks at that
+    // moment would hold it open too, and nobody could execute it (ETXTBSY).
+    let write = "printf '#!/bin/sh\\nexit $1\\n' > \"$0\" && chmod 755 \"$0\"";
+    assert!(std::process::Command::new("sh").arg("-c").arg(write).arg(&path).status().unwrap().success());
     let pinned = Arc::new(pin(&path, None).unwrap());
     let child = run(&quiet_spawner(), program(pinned, &["script", "42"])).await;
     assert_eq!(child.exited().await, ExitInfo::Code(42));

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -34,9 +33,12 @@ struct Wrapped {
 impl Wrapped {
     fn in_script(run: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // Another process writes it: were the file open here for a moment, a process that another test forks at that
+        // moment would hold it open too, and nobody could execute it (ETXTBSY).
+        let script = "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod 755 \"$0\"";
         let path = folder.path().join("program");
-        std::fs::write(&path, format!("#!/bin/sh\n{run}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let written = std::process::Command::new("sh").arg("-c").arg(script).arg(&path).arg(run).status().unwrap();
+        assert!(written.success());
         Self { folder }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use supervisor_protocol::admin::{DrainCause, DrainOutcome, Status};
 
-use crate::http::EventStream;
+use crate::http::{EventStream, get};
 use crate::mirror::Mirror;
 use crate::node::{Node, serving, slot};
 use crate::releases::{Build, Document, Release, upstream_list};
@@ -154,5 +154,28 @@ async fn f17_a_download_that_hangs_holds_up_its_own_slot_alone() {
     mirror.publish(&other.with("v0.4", &first));
     let after = node.until_settled("v0.4", &first.sha256).await;
     assert_eq!(after.generation, before.generation);
+    node.end().await;
+}
+
+/// P6: a denied hash ends, with its streams, and its name waits for what replaces it.
+#[tokio::test]
+async fn p6_a_denied_hash_is_drained_although_nothing_can_replace_it() {
+    let mirror = Mirror::start().await;
+    let (bad, good) = (mirror.offer(Build::A, "bad"), mirror.offer(Build::B, "good"));
+    let document = Document::of([("v0.3", bad.clone())]);
+    let node = Node::following(&mirror, &document).await;
+    let stream = EventStream::open(node.host, "/v0.3", 2_000).await;
+    mirror.close();
+    let denying = document.with("v0.3", &good).denying(&bad);
+    mirror.publish(&denying);
+    node.until(|status| slot(status, "v0.3").is_some_and(|slot| !slot.ready)).await;
+    let host = node.host;
+    let held = tokio::spawn(async move { get(host, "/v0.3/hello").await });
+    stream.finish().await.unwrap();
+    mirror.open();
+    let answer = held.await.unwrap().unwrap();
+    let hello: Value = answer.json();
+    assert_eq!((answer.status, hello["build"].as_str()), (200, Some("b")), "{}", answer.text());
+    node.until_settled("v0.3", &good.sha256).await;
     node.end().await;
 }

@@ -3,8 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use supervisor_protocol::Reason;
+use supervisor_protocol::admin::DrainCause;
+use versiond_demo::checks::Verdict;
 
-use crate::http::get;
+use crate::http::{EventStream, get};
 use crate::node::{Node, send, serving};
 use crate::releases::{Build, Document};
 
@@ -37,6 +39,25 @@ async fn f16_requests_for_a_crashed_child_are_answered_by_its_next_life() {
         last = serving(&status, "v0.3").unwrap().clone();
     }
     assert_eq!(node.processes().len(), 1);
+    node.end().await;
+}
+
+/// P1: the receipt of a crash counts what broke with it.
+#[tokio::test]
+async fn p1_the_receipt_of_a_crash_counts_what_broke() {
+    let node = Node::serving(&document(), "").await;
+    let before = serving(&node.status().await, "v0.3").unwrap().clone();
+    let streams =
+        [EventStream::open(node.host, "/v0.3", 50_000).await, EventStream::open(node.host, "/v0.3", 50_000).await];
+    send(before.pid.unwrap(), Signal::SIGKILL);
+    for stream in streams {
+        let cut = stream.finish().await.unwrap_err();
+        assert_eq!(cut.verdict(), Verdict::Cut, "{cut}");
+    }
+    let status = node.until(|status| !status.receipts.is_empty()).await;
+    let receipt = &status.receipts[0];
+    assert_eq!((receipt.generation, receipt.cause), (before.generation, DrainCause::Crash));
+    assert_eq!((receipt.at_start.stream, receipt.finished.stream, receipt.cut.stream), (2, 0, 2), "{receipt:?}");
     node.end().await;
 }
 

@@ -196,6 +196,7 @@ async fn f37_f22_a_child_that_hangs_delays_no_status_and_is_unready_until_it_ans
     assert!(slowest < Duration::from_secs(2), "they took {slowest:?}");
     let all = node.until_ready(|all| !is_ready(all, "v0.3")).await;
     assert!(all.ready && is_ready(&all, "v0.4"), "{all:?}");
+    assert_eq!(node.why_slot("v0.3").await, ["unready"]);
 
     send(pid, Signal::SIGCONT);
     node.until_ready(|all| is_ready(all, "v0.3")).await;

@@ -62,12 +62,13 @@ pub(crate) struct Release {
 pub(crate) struct Document {
     revision: u64,
     versions: BTreeMap<String, Value>,
+    deny: Vec<String>,
 }
 
 impl Document {
     /// Revision 1, with these versions.
     pub(crate) fn of<const N: usize>(versions: [(&str, Release); N]) -> Document {
-        let first = Document { revision: 0, versions: BTreeMap::new() };
+        let first = Document { revision: 0, versions: BTreeMap::new(), deny: Vec::new() };
         versions.into_iter().fold(first, |document, (name, release)| document.with(name, &release)).at_revision(1)
     }
 
@@ -91,6 +92,13 @@ impl Document {
         next
     }
 
+    /// The next revision, which forbids these bytes.
+    pub(crate) fn denying(&self, release: &Release) -> Document {
+        let mut next = self.clone().at_revision(self.revision + 1);
+        next.deny.push(release.sha256.clone());
+        next
+    }
+
     /// The next revision, without `name`.
     pub(crate) fn without(&self, name: &str) -> Document {
         let mut next = self.clone().at_revision(self.revision + 1);
@@ -104,7 +112,8 @@ impl Document {
 
     pub(crate) fn text(&self) -> String {
         let versions: Vec<&Value> = self.versions.values().collect();
-        json!({"schema": 1, "revision": self.revision, "services": {SERVICE: {"versions": versions}}}).to_string()
+        json!({"schema": 1, "revision": self.revision, "services": {SERVICE: {"versions": versions}}, "deny": self.deny})
+            .to_string()
     }
 }
 

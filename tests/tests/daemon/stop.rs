@@ -98,6 +98,17 @@ async fn f33_f69_an_announcing_host_is_unready_and_still_admits() {
     node.ended().await;
 }
 
+#[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let node = Node::serving(&document(), "").await;
+    let stream = EventStream::open(node.host, "/v0.3", 2_000).await;
+    node.signal(Signal::SIGHUP);
+    stream.finish().await.unwrap();
+    assert_eq!(node.drain_status().await.state, HostState::Serving);
+    assert!(node.last_words().contains("SIGHUP"), "{}", node.last_words());
+    node.end().await;
+}
+
 /// F32: a force reaches everything, and still reaps.
 #[tokio::test]
 async fn f32_a_second_sigint_forces_and_still_reaps() {

@@ -35,7 +35,7 @@ async fn a_worker_works_once_it_is_published_and_its_replacement_cuts_no_piece()
     };
     node.until(|_| by(new.generation.0, "ends") > 0).await;
     assert_eq!(by(old.generation.0, "begins"), by(old.generation.0, "ends"), "a piece was cut: {:?}", journal(&node));
-    let receipt = node.status().await.receipts[0].clone();
+    let receipt = node.until(|status| !status.receipts.is_empty()).await.receipts[0].clone();
     assert_eq!(
         (receipt.generation, receipt.cause, receipt.outcome),
         (old.generation, DrainCause::Swap, DrainOutcome::Drained)

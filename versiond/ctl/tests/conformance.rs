@@ -3,16 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 fn script(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+    // Another process writes it: were the file open here for a moment, a process that another test forks at that
+    // moment would hold it open too, and nobody could execute it (ETXTBSY).
     let path = folder.path().join("program");
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let write = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    assert!(Command::new("sh").arg("-c").arg(write).arg(&path).arg(text).status().unwrap().success());
     path
 }
 

@@ -26,6 +26,7 @@ pub(super) struct Host {
     pub(super) listen: Value,
     pub(super) status_listen: Value,
     pub(super) status_allow: List,
+    pub(super) trusted_proxies: List,
     pub(super) admin: Value,
     pub(super) metrics: Value,
     pub(super) state_dir: Value,

@@ -50,7 +50,8 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
         id,
         listen: source.pick_or("host.listen", &["VERSIOND_LISTEN"], file.listen, "0.0.0.0:8080", address)?,
         status_listen: source.pick("host.status_listen", &["VERSIOND_STATUS_LISTEN"], file.status_listen, address)?,
-        status_allow: ranges(source, file.status_allow)?,
+        status_allow: ranges(source, "host.status_allow", "VERSIOND_STATUS_ALLOW", file.status_allow)?,
+        trusted_proxies: ranges(source, "host.trusted_proxies", "VERSIOND_TRUSTED_PROXIES", file.trusted_proxies)?,
         admin: source.pick_or("host.admin", &["VERSIOND_ADMIN"], file.admin, "unix:/run/versiond/admin.sock", admin)?,
         metrics: source.pick_or("host.metrics", &["VERSIOND_METRICS"], file.metrics, "127.0.0.1:9464", |text| {
             if text == "none" { Ok(None) } else { address(text).map(Some) }
@@ -122,6 +123,8 @@ impl FromStr for CatalogSource {
 /// Loopback, link-local and private ranges unless the operator says otherwise.
 fn ranges(
     source: &mut Source<'_>,
+    key: &str,
+    variable: &'static str,
     file: Option<toml::Spanned<Vec<toml::Spanned<String>>>>,
 ) -> Result<Vec<PeerRange>, ConfigError> {
     let file = file.map(|list| {
@@ -129,12 +132,12 @@ fn ranges(
         let texts = list.into_inner().into_iter().map(toml::Spanned::into_inner).collect::<Vec<_>>();
         toml::Spanned::new(span, super::setting::Scalar(texts.join(",")))
     });
-    let picked = source.pick("host.status_allow", &["VERSIOND_STATUS_ALLOW"], file, |text| {
+    let picked = source.pick(key, &[variable], file, |text| {
         let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
         texts.map(PeerRange::from_str).collect::<Result<Vec<_>, _>>()
     })?;
     Ok(picked.unwrap_or_else(|| {
-        let (key, value) = ("host.status_allow".to_owned(), "loopback, private and link-local ranges".to_owned());
+        let (key, value) = (key.to_owned(), "loopback, private and link-local ranges".to_owned());
         source.settings.push(Setting { key, value, origin: Origin::Default });
         PeerRanges::private().0
     }))

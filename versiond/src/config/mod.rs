@@ -60,6 +60,8 @@ pub struct HostConfig {
     pub status_listen: Option<SocketAddr>,
     /// Peers that the status endpoints answer.
     pub status_allow: Vec<PeerRange>,
+    /// Peers whose forwarding headers and `Versiond-…` headers are believed, and who get ours.
+    pub trusted_proxies: Vec<PeerRange>,
     /// The path of the admin socket.
     pub admin: Utf8PathBuf,
     pub metrics: Option<SocketAddr>,

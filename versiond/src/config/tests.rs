@@ -36,6 +36,7 @@ state_dir = "/var/lib/versiond"
 child_ports = "20000-20999"
 shutdown_budget = "25m"
 status_allow = ["127.0.0.0/8"]
+trusted_proxies = ["10.1.0.0/16", "10.2.0.1"]
 
 [catalog]
 source = "https://api.example/versions"
@@ -62,7 +63,7 @@ hold_requests = 10
     )
     .unwrap();
     assert_eq!(config.host.id.as_str(), "gpu-07");
-    assert_eq!(config.host.status_allow.len(), 1);
+    assert_eq!((config.host.status_allow.len(), config.host.trusted_proxies.len()), (1, 2));
     assert_eq!(config.catalog.removals, Removals::Explicit);
     let service = &config.services[&ServiceName::new("devshardd").unwrap()];
     assert_eq!(service.shape, ServiceShape::Versioned { first_segment: true });
@@ -177,6 +178,7 @@ fn wrong_values_are_refused_with_their_line() {
         "[host]\nchild_ports = \"9-1\"",
         "[host]\nthreads = 0",
         "[host]\nstatus_allow = [\"everyone\"]",
+        "[host]\ntrusted_proxies = [\"10.0.0.0/33\"]",
         "[service.a]\nroute = \"a\"",
         "[service.a]\nroute = \"/healthz/{version}\"",
         "[service.a]\nargs = [\"{prot}\"]",

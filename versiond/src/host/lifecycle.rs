@@ -45,8 +45,8 @@ pub(crate) struct Lifecycle {
 
 impl Lifecycle {
     /// Runs until every slot is empty after a stop. SIGTERM stops, once; SIGINT stops, and forces when
-    /// the host is already on its way out.
-    pub(crate) async fn run(self, mut signals: Signals, slots_gone: impl Future<Output = ()>) {
+    /// the host is already on its way out. Returns whether it was forced in the end.
+    pub(crate) async fn run(self, mut signals: Signals, slots_gone: impl Future<Output = ()>) -> bool {
         tokio::pin!(slots_gone);
         let mut changes = self.board.changes();
         self.entered(HostState::Starting);
@@ -84,7 +84,9 @@ impl Lifecycle {
                 }
             }
         }
+        let forced = self.board.host_state() == HostState::Forcing;
         self.step(|host, _| host.all_gone());
+        forced
     }
 
     fn stop(&self) {

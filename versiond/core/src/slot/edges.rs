@@ -115,7 +115,10 @@ impl Slot {
                 self.remember(sha256, now, reason);
             }
             // It was given up while it was being made, and so is no failure of the build.
-            (State::Terminating { .. } | State::Killing { .. }, Asked::Launch) => {}
+            (
+                State::Terminating { why: Ending::Abandoned, .. } | State::Killing { why: Ending::Abandoned, .. },
+                Asked::Launch,
+            ) => {}
             (
                 State::Fetching
                 | State::Preflight

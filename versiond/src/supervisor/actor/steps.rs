@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use router_dataplane::{Absence, Target, TargetLabel, Upstream};
+use router_dataplane::{Absence, Load, Target, TargetLabel, Upstream};
 use supervisor_protocol::admin::Phase;
 use supervisor_protocol::contract::Role;
 use supervisor_protocol::{Generation, Refusal};
@@ -243,18 +243,25 @@ impl Actor {
         held.paused.cancel();
         if let (Some(end), Some(target), Some(sha256)) = (end, held.target.take(), held.sha256) {
             let (effects, at_retire) = (self.effects.clone(), held.at_retire.take());
-            self.effects.shared.tail.spawn(async move {
-                // What it broke shows at its connections a moment later; what nobody reads may never.
-                tokio::time::timeout(BREAKS_WITHIN, target.idle()).await.ok();
-                let slot = effects.id.clone();
-                let receipt = receipt(slot, generation, sha256, end, at_retire.as_ref(), &target.load());
+            let write = move |load: &Load| {
+                let receipt = receipt(effects.id.clone(), generation, sha256, end, at_retire.as_ref(), load);
                 tracing::info!(
                     slot = %effects.id, %generation, outcome = ?receipt.outcome, took_ms = receipt.took_ms,
                     at_start = receipt.at_start.total(), cut = receipt.cut.total(), "drained"
                 );
                 effects.shared.metrics.drained(&receipt);
                 effects.shared.board.add_receipt(receipt);
-            });
+            };
+            let load = target.load();
+            if load.inflight == 0 {
+                write(&load);
+            } else {
+                // What has died shows at its connections a moment later; at one that nobody reads, perhaps never.
+                self.effects.shared.tail.spawn(async move {
+                    tokio::time::timeout(BREAKS_WITHIN, target.idle()).await.ok();
+                    write(&target.load());
+                });
+            }
         }
         if let Some(life) = held.life.take() {
             self.effects.shared.tail.spawn(last_trace(self.effects.clone(), generation, life));
