@@ -76,7 +76,7 @@ hold_requests = 10
     assert_eq!(config.timing.drain_class.job, Duration::from_secs(300));
     assert_eq!(config.timing.hold_requests, 10);
     let setting = config.settings.iter().find(|setting| setting.key == "catalog.poll").unwrap();
-    assert_eq!(setting.origin, Origin::File { path: "versiond.toml".into(), line: 14 });
+    assert_eq!(setting.origin, Origin::File { path: "versiond.toml".into(), line: 15 });
 }
 
 #[test]
