@@ -14,6 +14,8 @@ use versiond::process::sockets::{Ownership, owner_of_port};
 #[test]
 fn helper_listener() {
     let Ok(address) = std::env::var("TEST_LISTEN") else { return };
+    // Outside its group nobody else ends it.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
     let listener = TcpListener::bind(address).unwrap();
     std::fs::write("port", listener.local_addr().unwrap().port().to_string()).unwrap();
     loop {

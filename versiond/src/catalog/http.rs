@@ -29,6 +29,8 @@ pub enum FetchError {
     Status(reqwest::StatusCode),
     #[error("more than {cap} bytes")]
     TooLarge { cap: u64 },
+    #[error("fewer than {bytes} bytes came within {within:?}")]
+    Slow { bytes: u64, within: Duration },
 }
 
 /// Why a redirect was not followed.

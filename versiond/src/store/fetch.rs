@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use versiond_core::catalog::Artifact;
 
 use super::folder::Scratch;
-use super::{Progress, StoreError, Unusable};
+use super::pace::{Measure, TooSlow};
+use super::{Limits, Progress, StoreError, Unusable};
 use crate::catalog::http::{self, Client, FetchError};
 
 /// How many bytes pass between two reports.
@@ -22,14 +23,14 @@ pub(super) async fn fetch(
     client: &Client,
     artifact: &Artifact,
     scratch: &Scratch,
-    cap: u64,
+    limits: Limits,
     verify: bool,
     progress: &Progress<'_>,
 ) -> Result<PathBuf, StoreError> {
     let mut worst = None;
     for url in &artifact.urls {
         let target = scratch.archive();
-        match from_mirror(client, artifact, url, &target, cap, verify, progress).await {
+        match from_mirror(client, artifact, url, &target, limits, verify, progress).await {
             Ok(()) => return Ok(target),
             // Of several failures the one that says most about the artifact is told.
             Err(error) => match &worst {
@@ -51,10 +52,11 @@ async fn from_mirror(
     artifact: &Artifact,
     url: &str,
     target: &Path,
-    cap: u64,
+    limits: Limits,
     verify: bool,
     progress: &Progress<'_>,
 ) -> Result<(), StoreError> {
+    let cap = limits.archive;
     let disk = |source| StoreError::disk(target, source);
     let failed = |source| StoreError::Fetch { place: http::shown(url), source: Arc::new(source) };
     let mut to = Sink::create(target, cap, progress).await?;
@@ -76,7 +78,14 @@ async fn from_mirror(
         if to.total.is_some_and(|total| total > cap) {
             return Err(Unusable::TooLarge { cap }.into());
         }
-        while let Some(chunk) = response.chunk().await.map_err(|error| failed(http::exchange(error)))? {
+        let mut measure = Measure::new(limits.pace);
+        loop {
+            let chunk = measure
+                .wait(response.chunk())
+                .await
+                .map_err(|TooSlow(pace)| failed(FetchError::Slow { bytes: pace.bytes, within: pace.within }))?;
+            let Some(chunk) = chunk.map_err(|error| failed(http::exchange(error)))? else { break };
+            measure.count(chunk.len());
             to.take(&chunk).await?;
         }
     }

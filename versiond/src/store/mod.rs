@@ -14,6 +14,7 @@ mod error;
 mod fetch;
 mod folder;
 mod memory;
+mod pace;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::store::folder::Scratch;
 use crate::store::memory::Memory;
 
 pub use error::{StoreError, Unusable};
+pub use pace::Pace;
 
 /// How long a mirror may send nothing.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -46,11 +48,13 @@ const AT_ONCE: usize = 2;
 pub struct Limits {
     pub archive: u64,
     pub inflated: u64,
+    /// How slow a mirror may be.
+    pub pace: Pace,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { archive: 2 << 30, inflated: 2 << 30 }
+        Self { archive: 2 << 30, inflated: 2 << 30, pace: Pace::default() }
     }
 }
 
@@ -160,8 +164,7 @@ impl Store {
         // The semaphore is never closed.
         let _turn = self.at_once.acquire().await.ok();
         let scratch = Scratch::new(&self.folder)?;
-        let archive =
-            fetch::fetch(&self.client, artifact, &scratch, self.limits.archive, self.verify, progress).await?;
+        let archive = fetch::fetch(&self.client, artifact, &scratch, self.limits, self.verify, progress).await?;
         let (folder, sha256, limit) = (self.folder.clone(), artifact.sha256, self.limits.inflated);
         blocking(move || {
             let unpacked = archive::unpack(&archive, entry.as_deref(), &scratch.entry(), limit)?;

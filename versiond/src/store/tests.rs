@@ -241,9 +241,11 @@ async fn f70_a_redirect_to_where_nothing_may_be_fetched_is_not_followed() {
             // An address that merely does not answer would fail as a connection.
             FetchError::Exchange(exchange) => exchange.is_redirect(),
             FetchError::Status(status) => status.as_u16() == 302,
-            FetchError::Client(_) | FetchError::Address(_) | FetchError::Refused(_) | FetchError::TooLarge { .. } => {
-                false
-            }
+            FetchError::Client(_)
+            | FetchError::Address(_)
+            | FetchError::Refused(_)
+            | FetchError::TooLarge { .. }
+            | FetchError::Slow { .. } => false,
         };
         assert!(is_not_followed, "{to}: {source:?}");
         assert_eq!(mirror.requests() - before, if to == "/loop" { 6 } else { 1 }, "{to}");
@@ -256,7 +258,7 @@ type Case = (&'static str, Vec<u8>, Option<&'static str>, fn(&Unusable) -> bool)
 #[tokio::test]
 async fn archives_that_do_not_hold_exactly_one_program_are_refused() {
     let (mirror, folder) = (Mirror::start().await, TempDir::new().unwrap());
-    let store = open(&folder).with_limits(Limits { archive: 10_000, inflated: 5_000 });
+    let store = open(&folder).with_limits(Limits { archive: 10_000, inflated: 5_000, ..Limits::default() });
     let bomb = zipped(&[("demo", &vec![0u8; 6_000])]);
     assert!(bomb.len() < 1_000);
     let encoded = |name: &str| {
