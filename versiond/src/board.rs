@@ -16,7 +16,7 @@ use supervisor_protocol::host::{
     GenerationLoad, HealthEntry, HealthStatus, HostDrain, HostState, ReadyAll, SlotReadiness,
 };
 use supervisor_protocol::time::millis;
-use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick};
+use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, SlotId, Tick};
 use tokio::sync::watch;
 use versiond_core::generation::{Facts, Gen, State};
 use versiond_core::host::Host;
@@ -332,20 +332,13 @@ fn live(slot: &Slot) -> bool {
     slot.serving().is_some_and(Gen::is_live)
 }
 
-fn wanted(slot: &Slot) -> Option<Sha256> {
-    match slot.want() {
-        Want::Serve(artifact) => Some(artifact.sha256),
-        Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
-    }
-}
-
 fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
     SlotReadiness {
         service: id.service.clone(),
         name: id.name.clone(),
         ready: live(&view.slot),
         sha256: view.slot.serving().map(|serving| serving.sha256()),
-        failed: wanted(&view.slot).filter(|wanted| {
+        failed: view.slot.wanted().map(|wanted| wanted.sha256).filter(|wanted| {
             view.slot.failure_of(wanted).is_some()
                 && view.slot.serving().is_none_or(|serving| serving.sha256() != *wanted)
         }),
@@ -407,7 +400,7 @@ fn slot_status(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, now: Tick
     });
     SlotStatus {
         slot: id.clone(),
-        desired: wanted(&view.slot),
+        desired: view.slot.wanted().map(|wanted| wanted.sha256),
         ready: live(&view.slot),
         generations: generations.collect(),
         reasons: reasons(view, blocked, now),

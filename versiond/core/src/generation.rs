@@ -238,19 +238,8 @@ impl Gen {
 
     /// Its live readiness while it serves, and when it was last heard of.
     fn serving(&self) -> Option<(Live, Tick)> {
-        match &self.state {
-            State::Serving { live, answered, .. } => Some((*live, *answered)),
-            State::Fetching
-            | State::Preflight
-            | State::Waiting { .. }
-            | State::Starting { .. }
-            | State::Warming { .. }
-            | State::Ready { .. }
-            | State::Retired { .. }
-            | State::Draining { .. }
-            | State::Terminating { .. }
-            | State::Killing { .. } => None,
-        }
+        let State::Serving { live, answered, .. } = &self.state else { return None };
+        Some((*live, *answered))
     }
 
     pub(crate) fn fetched(&mut self, now: Tick) -> bool {

@@ -73,7 +73,7 @@ pub(crate) fn reasons(slot: &Slot, now: Tick) -> Vec<Reason> {
         reasons.extend(candidate_reason(slot, generation, now));
     }
     for goal in goals(slot).filter(|goal| !slot.candidate().is_some_and(|candidate| candidate.artifact.is_same(goal))) {
-        if let Some(failure) = slot.failures.get(&goal.sha256) {
+        if let Some(failure) = slot.failure_of(&goal.sha256) {
             reasons.push(with_retry(&failure.reason, millis(failure.until.since(now))));
         }
     }
@@ -115,8 +115,7 @@ pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
         None => next_try(slot),
         // What has not begun to run makes room for what comes before it.
         Some(candidate) if !candidate.has_process() => {
-            let first = goals(slot).next().filter(|first| !first.is_same(&candidate.artifact));
-            first.and_then(|first| slot.failures.get(&first.sha256)).map(|failure| failure.until)
+            ahead_of(slot, candidate).and_then(|first| slot.failure_of(&first.sha256)).map(|failure| failure.until)
         }
         Some(_) => None,
     };
@@ -192,22 +191,20 @@ fn is_given_up(slot: &Slot, candidate: &Gen, now: Tick) -> bool {
     let Some(goal) = goals(slot).find(|goal| goal.is_same(&candidate.artifact)) else { return true };
     // The same bytes from elsewhere: what is being fetched may never come from where it was looked for.
     let moved = matches!(candidate.state, State::Fetching) && goal.urls != candidate.artifact.urls;
-    let behind = !candidate.has_process()
-        && goals(slot).next().is_some_and(|first| !first.is_same(&candidate.artifact) && !is_paused(slot, first, now));
+    let behind =
+        !candidate.has_process() && ahead_of(slot, candidate).is_some_and(|first| !is_paused(slot, first, now));
     moved || behind
 }
 
 /// Rule 3: the next step towards what is wanted.
 fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
+    slot.wanted()?;
     let Some(candidate) = slot.candidate() else {
         let next = context.next?;
         return goals(slot)
             .find(|goal| !is_paused(slot, goal, context.now))
             .map(|goal| Step::Fetch(next, goal.clone()));
     };
-    if !matches!(slot.want, Want::Serve(_)) {
-        return None;
-    }
     match &candidate.state {
         State::Waiting { .. } => start_block(slot, candidate).is_none().then_some(Step::Start(candidate.number)),
         State::Ready { .. } => {
@@ -238,10 +235,8 @@ fn start_block(slot: &Slot, candidate: &Gen) -> Option<Reason> {
     if let Some(holder) = leaving().find(|other| apart(other)) {
         return Some(Reason::DataDirectoryBusy { generation: holder.number.0 });
     }
-    let comes_first = |good: &Artifact| {
-        !good.is_same(&candidate.artifact) && goals(slot).next().is_some_and(|first| first.is_same(good))
-    };
-    if !shares(candidate) && slot.serving().is_none() && slot.last_good.as_ref().is_some_and(comes_first) {
+    let comes_back = |first: &Artifact| slot.last_good.as_ref().is_some_and(|good| good.is_same(first));
+    if !shares(candidate) && ahead_of(slot, candidate).is_some_and(comes_back) {
         return Some(Reason::NeedsWindow {
             detail: format!(
                 "{} would take over the slot's data directory, and what served from it comes back first",
@@ -290,39 +285,35 @@ fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
 /// failing, the replacement goes first, until that has failed as often.
 fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
     let allowed = |artifact: &&Artifact| !slot.denied.contains(&artifact.sha256);
-    let wanted = wanted_artifact(slot).filter(|_| !serves_wanted(slot)).filter(allowed);
-    let lost = |good: &&Artifact| {
-        slot.serving().is_none() && wanted_artifact(slot).is_some_and(|wanted| !wanted.is_same(good))
-    };
+    let wanted = slot.wanted().filter(|_| !serves_wanted(slot)).filter(allowed);
+    let lost = |good: &&Artifact| slot.serving().is_none() && slot.wanted().is_some_and(|wanted| !wanted.is_same(good));
     let back = slot.last_good.as_ref().filter(lost).filter(allowed);
     let failures = |artifact: Option<&Artifact>| {
-        artifact.and_then(|artifact| slot.failures.get(&artifact.sha256)).map_or(0, |failure| failure.count)
+        artifact.and_then(|artifact| slot.failure_of(&artifact.sha256)).map_or(0, |failure| failure.count)
     };
     let gives_way = failures(back) >= GIVES_WAY && failures(back) > failures(wanted);
     let (first, second) = if gives_way { (wanted, back) } else { (back, wanted) };
     first.into_iter().chain(second)
 }
 
+/// What should come before this candidate.
+fn ahead_of<'s>(slot: &'s Slot, candidate: &Gen) -> Option<&'s Artifact> {
+    goals(slot).next().filter(|first| !first.is_same(&candidate.artifact))
+}
+
 fn is_paused(slot: &Slot, artifact: &Artifact, now: Tick) -> bool {
-    slot.failures.get(&artifact.sha256).is_some_and(|failure| failure.until > now)
+    slot.failure_of(&artifact.sha256).is_some_and(|failure| failure.until > now)
 }
 
 /// When the first of them may be tried (again); `None` when one may be at once, or there is none.
 fn next_try(slot: &Slot) -> Option<Tick> {
     let tries: Option<Vec<Tick>> =
-        goals(slot).map(|goal| slot.failures.get(&goal.sha256).map(|failure| failure.until)).collect();
+        goals(slot).map(|goal| slot.failure_of(&goal.sha256).map(|failure| failure.until)).collect();
     tries?.into_iter().min()
 }
 
-fn wanted_artifact(slot: &Slot) -> Option<&Artifact> {
-    match &slot.want {
-        Want::Serve(artifact) => Some(artifact),
-        Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
-    }
-}
-
 fn serves_wanted(slot: &Slot) -> bool {
-    let wanted = wanted_artifact(slot);
+    let wanted = slot.wanted();
     wanted.is_some_and(|wanted| slot.serving().is_some_and(|serving| serving.artifact.is_same(wanted)))
 }
 

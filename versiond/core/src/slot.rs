@@ -193,6 +193,15 @@ impl Slot {
         &self.want
     }
 
+    /// What should serve, when that is known.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&Artifact> {
+        match &self.want {
+            Want::Serve(artifact) => Some(artifact),
+            Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
+        }
+    }
+
     /// What an artifact is remembered for. It may have served since.
     #[must_use]
     pub fn failure_of(&self, sha256: &Sha256) -> Option<&Failure> {

@@ -108,7 +108,7 @@ impl Manager {
 
     async fn apply(&mut self, view: &CatalogView, order: Order, gone: &mpsc::Sender<SlotId>) {
         if order == Order::Follow && view.is_known {
-            self.forget_removed(&view.desired).await;
+            self.follow_removals(&view.desired).await;
         }
         let wants = self.wants(view, order);
         let mut table_changed = false;
@@ -143,13 +143,13 @@ impl Manager {
     }
 
     /// What served under a name that is gone, or was denied, must not come back with the name.
-    async fn forget_removed(&mut self, desired: &Desired) {
+    async fn follow_removals(&mut self, desired: &Desired) {
         let known: BTreeSet<SlotId> = desired.slots.keys().cloned().collect();
         let allowed = (known, desired.deny.clone());
         if self.allowed.as_ref() == Some(&allowed) {
             return;
         }
-        if self.allowed.as_ref().map_or(!allowed.1.is_empty(), |(_, before)| *before != allowed.1) {
+        if self.allowed.as_ref().is_none_or(|(_, before)| *before != allowed.1) {
             for slot in self.slots.values() {
                 slot.handle.deny(allowed.1.clone()).await;
             }
