@@ -231,6 +231,105 @@ pub struct DrainRequest {
     pub mode: DrainMode,
 }
 
+/// What an operator can ask of one slot: `POST /v1/services/{service}/versions/{version}/{verb}`, where
+/// the verb is the code and the other fields are the body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Verb {
+    /// Says yes to a staged release, to a first start of a manual one, or to a swap that interrupts.
+    Approve {
+        /// Also to being away for as long as the plan says.
+        #[serde(default)]
+        accept_downtime: bool,
+        /// Also out of the order among hosts.
+        #[serde(default)]
+        force_order: bool,
+    },
+    /// Keeps the slot as it is, until `Release`.
+    Hold,
+    /// Takes a `Hold` back.
+    Release,
+    /// Goes back to what served before.
+    Rollback {
+        /// Also where that is not known to be safe for the slot's data.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Runs these bytes, or those that serve now, whatever the catalog says, until `Unpin`.
+    Pin {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Sha256>,
+    },
+    /// Follows the catalog again.
+    Unpin,
+    /// Tries at once what waits for its pause, or was taken back.
+    Retry,
+    /// Replaces what serves by another life of the same bytes.
+    Restart,
+    /// Shortens the deadlines of what drains, so that the next change comes sooner.
+    Supersede,
+}
+
+impl Verb {
+    /// The last segment of the verb's path, also the metric label.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Verb::Approve { .. } => "approve",
+            Verb::Hold => "hold",
+            Verb::Release => "release",
+            Verb::Rollback { .. } => "rollback",
+            Verb::Pin { .. } => "pin",
+            Verb::Unpin => "unpin",
+            Verb::Retry => "retry",
+            Verb::Restart => "restart",
+            Verb::Supersede => "supersede",
+        }
+    }
+}
+
+/// Why a verb was not carried out: 409, with this as its code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum VerbRefused {
+    #[error("there is no slot of this name")]
+    UnknownSlot,
+    #[error("the host is on its way out")]
+    HostLeaving,
+    #[error("there is nothing to {verb}: {detail}")]
+    NothingToDo { verb: String, detail: String },
+    #[error("going back is not known to be safe: {detail}")]
+    RollbackUnsafe { detail: String },
+    #[error("these bytes are not in the store: {detail}")]
+    UnknownArtifact { detail: String },
+    #[error("the ledger cannot be written, so the order would not outlive a restart: {detail}")]
+    LedgerUnwritable { detail: String },
+}
+
+impl VerbRefused {
+    /// The code of the error body.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            VerbRefused::UnknownSlot => "unknown_slot",
+            VerbRefused::HostLeaving => "host_leaving",
+            VerbRefused::NothingToDo { .. } => "nothing_to_do",
+            VerbRefused::RollbackUnsafe { .. } => "rollback_unsafe",
+            VerbRefused::UnknownArtifact { .. } => "unknown_artifact",
+            VerbRefused::LedgerUnwritable { .. } => "ledger_unwritable",
+        }
+    }
+}
+
+/// `POST` or `DELETE /v1/deny/{sha256}`: bytes that an operator does not let run here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenyList {
+    /// Denied by an operator of this host.
+    pub operator: Vec<Sha256>,
+    /// Denied by the catalog in force.
+    pub catalog: Vec<Sha256>,
+}
+
 /// The body of every error of the admin API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {

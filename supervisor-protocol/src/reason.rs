@@ -57,6 +57,34 @@ pub enum Reason {
     PortsExhausted { range: String },
     /// The state directory cannot be written. What serves goes on serving; changes wait.
     LedgerUnwritable { detail: String },
+    /// The release is staged and waits for an operator's yes: `versionctl approve`.
+    AwaitingApproval { sha256: String },
+    /// The rollout window is closed.
+    WindowClosed { opens_in_ms: u64 },
+    /// A pause of this host's own, so that not every host changes at the same moment.
+    Jitter { left_ms: u64 },
+    /// An operator holds the slot as it is: `versionctl hold`.
+    HeldByOperator,
+    /// The slot is pinned by an operator: the catalog's word waits.
+    Pinned { sha256: String },
+    /// What serves is on trial: what served before is kept for as long.
+    Baking { generation: u64, left_ms: u64 },
+    /// A release was taken back on this host and is not tried again by itself.
+    RolledBack { sha256: String, detail: String },
+    /// What serves is worse than what served, and going back is not safe by itself.
+    RollbackUnsafe { detail: String },
+    /// The old generation admits until it is expected to empty within the hold bound.
+    Quiescing { generation: u64, forecast_ms: u64, bound_ms: u64 },
+    /// Requests wait while the old generation stops and the new one starts.
+    Holding { generation: u64, left_ms: u64 },
+    /// These bytes may not run: the catalog or an operator denies them.
+    Denied { sha256: String },
+    /// The release is not in force yet; it is staged ahead.
+    NotYetActive { height: u64, activates_at: u64 },
+    /// The document's signature is missing or wrong.
+    Untrusted { detail: String },
+    /// What the configuration asks for cannot be kept apart here, so nothing of it is started.
+    IsolationMissing { detail: String },
 }
 
 impl Reason {
@@ -88,6 +116,20 @@ impl Reason {
             Reason::HostStopping => "host_stopping",
             Reason::PortsExhausted { .. } => "ports_exhausted",
             Reason::LedgerUnwritable { .. } => "ledger_unwritable",
+            Reason::AwaitingApproval { .. } => "awaiting_approval",
+            Reason::WindowClosed { .. } => "window_closed",
+            Reason::Jitter { .. } => "jitter",
+            Reason::HeldByOperator => "held_by_operator",
+            Reason::Pinned { .. } => "pinned",
+            Reason::Baking { .. } => "baking",
+            Reason::RolledBack { .. } => "rolled_back",
+            Reason::RollbackUnsafe { .. } => "rollback_unsafe",
+            Reason::Quiescing { .. } => "quiescing",
+            Reason::Holding { .. } => "holding",
+            Reason::Denied { .. } => "denied",
+            Reason::NotYetActive { .. } => "not_yet_active",
+            Reason::Untrusted { .. } => "untrusted",
+            Reason::IsolationMissing { .. } => "isolation_missing",
         }
     }
 }
@@ -158,6 +200,37 @@ impl fmt::Display for Reason {
             Reason::HostStopping => f.write_str("the host is stopping"),
             Reason::PortsExhausted { range } => write!(f, "no free port in {range}"),
             Reason::LedgerUnwritable { detail } => write!(f, "the state directory cannot be written: {detail}"),
+            Reason::AwaitingApproval { sha256 } => {
+                write!(f, "{} is staged and waits for `versionctl approve`", short(sha256))
+            }
+            Reason::WindowClosed { opens_in_ms } => {
+                write!(f, "the rollout window opens in {}", Span(*opens_in_ms))
+            }
+            Reason::Jitter { left_ms } => write!(f, "this host waits its own {} before it changes", Span(*left_ms)),
+            Reason::HeldByOperator => f.write_str("an operator holds the slot as it is"),
+            Reason::Pinned { sha256 } => write!(f, "an operator has pinned the slot to {}", short(sha256)),
+            Reason::Baking { generation, left_ms } => {
+                write!(f, "g{generation} is on trial for {} more; what served before is kept", Span(*left_ms))
+            }
+            Reason::RolledBack { sha256, detail } => {
+                write!(f, "{} was taken back here ({detail}); `versionctl retry` tries it again", short(sha256))
+            }
+            Reason::RollbackUnsafe { detail } => write!(f, "not rolled back by itself: {detail}"),
+            Reason::Quiescing { generation, forecast_ms, bound_ms } => write!(
+                f,
+                "g{generation} admits until it empties within {}; now it would take {}",
+                Span(*bound_ms),
+                Span(*forecast_ms)
+            ),
+            Reason::Holding { generation, left_ms } => {
+                write!(f, "requests wait while g{generation} stops and its successor starts; {} left", Span(*left_ms))
+            }
+            Reason::Denied { sha256 } => write!(f, "{} may not run: it is denied", short(sha256)),
+            Reason::NotYetActive { height, activates_at } => {
+                write!(f, "staged for height {activates_at}; the chain is at {height}")
+            }
+            Reason::Untrusted { detail } => write!(f, "the catalog is not trusted: {detail}"),
+            Reason::IsolationMissing { detail } => write!(f, "not started, since it cannot be kept apart: {detail}"),
         }
     }
 }

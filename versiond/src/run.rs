@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::process::sweep::{self, SweepError, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::store::Store;
-use crate::supervisor::{Manager, Order, ProbeTimings, Recorder, Routes, ServiceSpec, Shared};
+use crate::supervisor::{Commands, Manager, Order, ProbeTimings, Recorder, Routes, ServiceSpec, Shared};
 
 /// How long what a dead predecessor left may take to die.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
@@ -135,10 +135,18 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     });
     let (orders, order) = watch::channel(Order::Follow);
     let manager = Manager::new(shared, services(&config), routes(&config), plane.clone(), &state);
-    let manager = tokio::spawn(manager.run(catalog, order));
+    let (commands, given) = Commands::new();
+    let manager = tokio::spawn(manager.run(catalog, order, given));
 
-    let admin =
-        Admin { board: board.clone(), plane: plane.clone(), metrics, recorder, clock, waiters: Semaphore::new(64) };
+    let admin = Admin {
+        board: board.clone(),
+        plane: plane.clone(),
+        metrics,
+        recorder,
+        clock,
+        commands,
+        waiters: Semaphore::new(64),
+    };
     admin::serve(admin, listeners.admin, listeners.metrics)?;
     tracing::info!(listen = %config.host.listen, admin = %config.host.admin, id = %config.host.id, "versiond runs");
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();

@@ -344,7 +344,21 @@ fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
         | Reason::RemovalHeld { .. }
         | Reason::HostStopping
         | Reason::PortsExhausted { .. }
-        | Reason::LedgerUnwritable { .. } => {}
+        | Reason::LedgerUnwritable { .. }
+        | Reason::AwaitingApproval { .. }
+        | Reason::WindowClosed { .. }
+        | Reason::Jitter { .. }
+        | Reason::HeldByOperator
+        | Reason::Pinned { .. }
+        | Reason::Baking { .. }
+        | Reason::RolledBack { .. }
+        | Reason::RollbackUnsafe { .. }
+        | Reason::Quiescing { .. }
+        | Reason::Holding { .. }
+        | Reason::Denied { .. }
+        | Reason::NotYetActive { .. }
+        | Reason::Untrusted { .. }
+        | Reason::IsolationMissing { .. } => {}
     }
     reason
 }

@@ -4,6 +4,7 @@
 //! now and applies them. The shell carries the returned steps out, in order, and reports back by
 //! further inputs. Must not live here: the choice of a step (that is `plan`), or I/O.
 
+mod command;
 mod edges;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,8 @@ use crate::catalog::Artifact;
 use crate::generation::{DrainEnd, Exit, Facts, Failure, Gen, Probe, State};
 use crate::plan::{self, Context};
 use crate::timings::Timings;
+
+pub use self::command::SUPERSEDED;
 
 /// What should serve in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]

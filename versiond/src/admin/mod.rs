@@ -10,10 +10,10 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use router_dataplane::{Clock, Plane};
 use serde::Deserialize;
-use supervisor_protocol::admin::{ApiError, DrainRequest};
+use supervisor_protocol::admin::{ApiError, DrainRequest, Verb, VerbRefused};
 use supervisor_protocol::host::HostDrain;
 use supervisor_protocol::{ServiceName, SlotId, VersionName};
 use tokio::net::UnixListener;
@@ -23,7 +23,7 @@ use versiond_core::host::{Cordon, CordonError};
 use crate::board::Board;
 use crate::host::{Wait, long_poll};
 use crate::metrics::Metrics;
-use crate::supervisor::{Recorder, chain};
+use crate::supervisor::{Commands, Recorder, chain};
 
 /// What the API works with.
 pub(crate) struct Admin {
@@ -32,6 +32,7 @@ pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Clock,
+    pub(crate) commands: Commands,
     pub(crate) waiters: Semaphore,
 }
 
@@ -90,6 +91,7 @@ async fn run(admin: Arc<Admin>, listener: std::os::unix::net::UnixListener, metr
         .route("/v1/status", get(status))
         .route("/v1/why", get(why))
         .route("/v1/drain", get(drain_status).post(drain).delete(undrain))
+        .route("/v1/services/{service}/versions/{version}/{verb}", post(order))
         .route("/drain/status", get(drain_status))
         .route("/metrics", get(render))
         .fallback(unknown)
@@ -166,6 +168,41 @@ async fn undrain(State(admin): State<Arc<Admin>>) -> Response {
         return refuse(StatusCode::INSUFFICIENT_STORAGE, "ledger_unwritable", chain(&error));
     }
     changed(&admin, admin.board.host(|host| (host.clear_cordon(), true)), "the cordon is taken back")
+}
+
+/// An operator's order to one slot. The body holds the verb's options, if it has any.
+async fn order(
+    State(admin): State<Arc<Admin>>,
+    axum::extract::Path((service, version, verb)): axum::extract::Path<(String, String, String)>,
+    body: axum::body::Bytes,
+) -> Response {
+    let slot = match parse_slot(&format!("{service}/{version}")) {
+        Ok(slot) => slot,
+        Err(message) => return refuse(StatusCode::BAD_REQUEST, "bad_slot", message),
+    };
+    let options = if body.is_empty() { Ok(serde_json::Map::new()) } else { serde_json::from_slice(&body) };
+    let verb = options.and_then(|mut options: serde_json::Map<String, serde_json::Value>| {
+        options.insert("verb".to_owned(), verb.into());
+        serde_json::from_value::<Verb>(options.into())
+    });
+    let verb = match verb {
+        Ok(verb) => verb,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_verb", error.to_string()),
+    };
+    match admin.commands.give(slot, verb).await {
+        Ok(()) => Json(admin.board.status(admin.clock.now())).into_response(),
+        Err(refused) => {
+            let status = match refused {
+                VerbRefused::UnknownSlot => StatusCode::NOT_FOUND,
+                VerbRefused::LedgerUnwritable { .. } => StatusCode::INSUFFICIENT_STORAGE,
+                VerbRefused::HostLeaving
+                | VerbRefused::NothingToDo { .. }
+                | VerbRefused::RollbackUnsafe { .. }
+                | VerbRefused::UnknownArtifact { .. } => StatusCode::CONFLICT,
+            };
+            refuse(status, refused.code(), refused.to_string())
+        }
+    }
 }
 
 /// What is refused must not be on the disk either.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use supervisor_protocol::admin::Verb;
 use supervisor_protocol::contract::{Describe, Ready, Role, StateKind};
 use supervisor_protocol::{CONTRACT, Generation, Nonce, Sha256, SlotId, env};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use crate::process::sockets::{Ownership, owner_of_port};
 use crate::process::{self, LaunchSpec, OutputLabel, OutputSink, PortLease, Running, Sealed};
 use crate::store::{Installed, StoreError};
 use crate::supervisor::child::{ChildLink, chain};
+use crate::supervisor::command::Answer;
 use crate::supervisor::{ServiceSpec, Shared};
 
 /// What a task tells its actor.
@@ -28,6 +30,7 @@ pub(crate) enum Event {
     Installed(Generation, Installed),
     Described(Generation, Facts, Arc<Sealed>),
     Launched(Generation, Life),
+    Command(Verb, Answer),
 }
 
 /// A process that has been made.

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use router_core::route::RoutePattern;
 use router_dataplane::{Absence, ClassRule, Plane, RouteTable, SlotRoute};
+use supervisor_protocol::admin::VerbRefused;
 use supervisor_protocol::{Reason, ServiceName, Sha256, SlotId, Tick, VersionName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -17,6 +18,7 @@ use crate::catalog::CatalogView;
 use crate::ledger::LedgerState;
 use crate::supervisor::actor::{Actor, SlotHandle};
 use crate::supervisor::child::chain;
+use crate::supervisor::command::Command;
 use crate::supervisor::effects::Effects;
 use crate::supervisor::{ServiceSpec, Shared};
 
@@ -86,7 +88,12 @@ impl Manager {
     }
 
     /// Follows the catalog and the host's orders.
-    pub(crate) async fn run(mut self, mut catalog: watch::Receiver<CatalogView>, mut orders: watch::Receiver<Order>) {
+    pub(crate) async fn run(
+        mut self,
+        mut catalog: watch::Receiver<CatalogView>,
+        mut orders: watch::Receiver<Order>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
         let (gone, mut ended) = mpsc::channel::<SlotId>(64);
         // What was read last stays in force when nobody reads any more.
         let mut followed = true;
@@ -102,7 +109,17 @@ impl Manager {
                 changed = orders.changed() => if changed.is_err() { return },
                 changed = catalog.changed(), if followed => followed = changed.is_ok(),
                 Some(id) = ended.recv() => self.ended(&id),
+                Some(command) = commands.recv() => self.hand_on(command).await,
             }
+        }
+    }
+
+    /// Gives an operator's order to its slot.
+    async fn hand_on(&self, Command { slot, verb, answer }: Command) {
+        match self.slots.get(&slot) {
+            Some(running) => running.handle.command(verb, answer).await,
+            // Who gave it may be gone.
+            None => drop(answer.send(Err(VerbRefused::UnknownSlot))),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod actor;
 mod child;
+mod command;
 mod effects;
 mod manager;
 mod recorder;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use versiond_core::timings::Timings;
 
 pub use self::child::chain;
+pub(crate) use self::command::Commands;
 pub(crate) use self::effects::ProbeTimings;
 pub(crate) use self::manager::{Manager, Order, Routes};
 pub(crate) use self::recorder::Recorder;

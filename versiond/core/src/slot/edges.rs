@@ -310,7 +310,7 @@ impl Slot {
         }
     }
 
-    fn shorten_drains(&mut self, limit: Tick) {
+    pub(super) fn shorten_drains(&mut self, limit: Tick) {
         for generation in self.generations.values_mut() {
             if let State::Retired { drain, .. } | State::Draining { drain, .. } = &mut generation.state {
                 drain.shorten(limit);

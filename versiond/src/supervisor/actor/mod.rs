@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use router_dataplane::{Load, SlotRoute, Target};
-use supervisor_protocol::admin::Phase;
+use supervisor_protocol::admin::{Phase, Verb};
 use supervisor_protocol::contract::Role;
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256};
 use tokio::sync::mpsc;
@@ -29,6 +29,7 @@ use crate::board::{LifeView, SlotView};
 use crate::faults::Fault;
 use crate::process::{ExitInfo, Sealed};
 use crate::store::Installed;
+use crate::supervisor::command::Answer;
 use crate::supervisor::effects::{Effects, Event, Life};
 
 /// What the actor holds of one generation.
@@ -82,6 +83,11 @@ impl SlotHandle {
     /// Names the hashes that may not run.
     pub(crate) async fn deny(&self, denied: BTreeSet<Sha256>) {
         self.tell.send(Event::Input(Input::Denied(denied))).await.ok();
+    }
+
+    /// Hands an operator's order on. An actor that has just ended answers by dropping it.
+    pub(crate) async fn command(&self, verb: Verb, answer: Answer) {
+        self.tell.send(Event::Command(verb, answer)).await.ok();
     }
 
     /// Changes what is wanted of the slot.
@@ -152,6 +158,13 @@ impl Actor {
             Event::Launched(generation, life) => {
                 self.launched(generation, life);
                 Input::Launched(generation)
+            }
+            Event::Command(verb, answer) => {
+                let taken = self.slot.command(&verb, self.effects.shared.clock.now());
+                tracing::info!(slot = %self.effects.id, verb = verb.as_str(), refused = taken.as_ref().err().map(ToString::to_string), "order");
+                // Who gave it may be gone; it is in force all the same.
+                answer.send(taken).ok();
+                Input::Tick
             }
         };
         if let Input::ChildLoad(generation, inflight) = input
