@@ -23,6 +23,8 @@ pub struct Facts {
     pub state: StateKind,
     pub undrain: bool,
     pub data: Option<DataFormats>,
+    /// It needs something of the host that two cannot have at once (a GPU's memory).
+    pub exclusive: bool,
 }
 
 /// What one probe round of a candidate or of the serving generation found.

@@ -53,8 +53,13 @@ mod tests {
     /// F18: a failing artifact costs one fetch per pause, and the pause grows to a minute.
     #[test]
     fn f18_the_pause_doubles_up_to_a_minute_and_other_mirrors_end_it() {
-        let artifact =
-            |url: &str| Artifact { sha256: Sha256([7; 32]), urls: vec![url.to_owned()], size: None, entry: None };
+        let artifact = |url: &str| Artifact {
+            sha256: Sha256([7; 32]),
+            urls: vec![url.to_owned()],
+            size: None,
+            entry: None,
+            irreversible: false,
+        };
         let error = StoreError::Unusable(Unusable::Format("tar"));
         let mut memory = Memory::default();
         let mut now = Tick::ZERO;

@@ -98,7 +98,7 @@ mod tests {
         let pace = Pace { bytes: 1_000, within: Duration::from_millis(200) };
         let store = Store::open(folder.path(), true, true).unwrap().with_limits(Limits { pace, ..Limits::default() });
         let sha256 = Sha256(sha2::Sha256::digest(&program).into());
-        let artifact = Artifact { sha256, urls: vec![slow, good], size: None, entry: None };
+        let artifact = Artifact { sha256, urls: vec![slow, good], size: None, entry: None, irreversible: false };
         let installed = store.ensure(&artifact, None, &|_, _| ());
         let installed = tokio::time::timeout(Duration::from_secs(60), installed).await.expect("it gives up").unwrap();
         assert_eq!(std::fs::read(installed.path).unwrap(), program);

@@ -102,7 +102,7 @@ fn sha256(bytes: &[u8]) -> Sha256 {
 }
 
 fn artifact(bytes: &[u8], urls: &[String]) -> Artifact {
-    Artifact { sha256: sha256(bytes), urls: urls.to_vec(), size: None, entry: None }
+    Artifact { sha256: sha256(bytes), urls: urls.to_vec(), size: None, entry: None, irreversible: false }
 }
 
 fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {

@@ -312,6 +312,7 @@ fn facts(described: Describe) -> Facts {
         state: described.state,
         undrain: described.undrain,
         data: described.data,
+        exclusive: described.needs.gpu_memory_mib > 0,
     }
 }
 

@@ -69,6 +69,10 @@ pub struct Artifact {
     /// The member of an archive that is the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// Its activation is more than a change of this host's bytes (a chain's height, an upgrade plan): it is never
+    /// taken back without an operator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub irreversible: bool,
 }
 
 impl Artifact {

@@ -129,7 +129,7 @@ fn upstream_list(versions: &At<'_>, context: &ParseContext) -> Result<Catalog, C
             (Some(hash), _) | (None, Some(hash)) => hash,
             (None, None) => return Err(item.missing("sha256")),
         };
-        let artifact = Artifact { sha256, urls: vec![url], size: None, entry: None };
+        let artifact = Artifact { sha256, urls: vec![url], size: None, entry: None, irreversible: false };
         reader.insert(name, Effective::Artifact(artifact))?;
     }
     let (name, entries) = reader.finish()?;
@@ -270,6 +270,7 @@ fn artifact_of(artifact: &At<'_>) -> Result<Artifact, CatalogError> {
         urls,
         size: fields.get("size").map(At::number).transpose()?,
         entry: fields.get("entry").map(|entry| entry.text().map(str::to_owned)).transpose()?,
+        irreversible: false,
     })
 }
 

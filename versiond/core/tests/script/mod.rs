@@ -79,7 +79,13 @@ impl Script {
 /// The artifact whose hash is that digit, again and again.
 fn artifact(name: &str) -> Artifact {
     let sha256: Sha256 = name.repeat(64).parse().unwrap();
-    Artifact { sha256, urls: vec![format!("https://releases.example/{name}")], size: None, entry: None }
+    Artifact {
+        sha256,
+        urls: vec![format!("https://releases.example/{name}")],
+        size: None,
+        entry: None,
+        irreversible: false,
+    }
 }
 
 fn duration(text: &str) -> Duration {
@@ -128,7 +134,14 @@ fn facts(state: &str) -> Option<Facts> {
         "shared" => StateKind::Shared,
         _ => return None,
     };
-    Some(Facts { binary_version: "1.0".to_owned(), role: Role::Server, state, undrain: false, data: None })
+    Some(Facts {
+        binary_version: "1.0".to_owned(),
+        role: Role::Server,
+        state,
+        undrain: false,
+        data: None,
+        exclusive: false,
+    })
 }
 
 fn leases(counts: &[&str]) -> Option<ByClass<u64>> {

@@ -114,14 +114,21 @@ impl Build {
     }
 
     pub(crate) fn facts(&self) -> Facts {
-        Facts { binary_version: "1".to_owned(), role: Role::Server, state: self.state, undrain: false, data: None }
+        Facts {
+            binary_version: "1".to_owned(),
+            role: Role::Server,
+            state: self.state,
+            undrain: false,
+            data: None,
+            exclusive: false,
+        }
     }
 }
 
 /// The artifact of the build with this index.
 pub(crate) fn artifact(build: usize) -> Artifact {
     let byte = u8::try_from(build).unwrap();
-    Artifact { sha256: Sha256([byte; 32]), urls: vec![], size: None, entry: None }
+    Artifact { sha256: Sha256([byte; 32]), urls: vec![], size: None, entry: None, irreversible: false }
 }
 
 /// Durations small enough for a whole life, several times over.

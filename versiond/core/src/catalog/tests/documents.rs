@@ -69,6 +69,7 @@ fn the_design_s_document_is_read() {
         urls: vec!["https://a.example/d.zip".to_owned()],
         size: Some(12345),
         entry: Some("demo".to_owned()),
+        irreversible: false,
     };
     assert_eq!(*only_entry(&catalog), Entry::Release(expected));
     let at = |height| {

@@ -26,7 +26,13 @@ fn slot(name: &str) -> SlotId {
 }
 
 fn artifact(of: u8) -> Artifact {
-    Artifact { sha256: hash(of), urls: vec!["https://a.example/a".to_owned()], size: None, entry: None }
+    Artifact {
+        sha256: hash(of),
+        urls: vec!["https://a.example/a".to_owned()],
+        size: None,
+        entry: None,
+        irreversible: false,
+    }
 }
 
 /// A document of one service, by version name and the byte that its hash consists of; 0 is blocked.
