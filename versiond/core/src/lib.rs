@@ -17,3 +17,4 @@ pub mod host;
 mod plan;
 pub mod slot;
 pub mod timings;
+pub mod window;
