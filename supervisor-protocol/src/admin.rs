@@ -8,6 +8,9 @@ use crate::host::HostState;
 use crate::names::{BootNonce, Generation, HostId, Sha256, SlotId};
 use crate::reason::Reason;
 
+pub use crate::isolation::{Containment, Isolation, SocketOwnership, Users};
+pub use crate::logs::{LogLine, LogQuery, LogStream};
+
 /// `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -24,14 +27,6 @@ pub struct Status {
     pub slots: Vec<SlotStatus>,
     /// Receipts of the most recent drains, newest first.
     pub receipts: Vec<Receipt>,
-}
-
-/// How far children are kept apart from the supervisor and from each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// Process groups, all under the supervisor's own uid.
-    Group,
 }
 
 /// What is known of the catalog.

@@ -13,6 +13,8 @@ pub mod contract;
 pub mod env;
 pub mod headers;
 pub mod host;
+pub mod isolation;
+pub mod logs;
 pub mod names;
 pub mod reason;
 pub mod time;

@@ -91,7 +91,7 @@ mod tests {
         let slot = serde_json::json!({"service": "demo", "name": "v0.3", "ready": true, "reasons": [],
             "generations": generations});
         let status = serde_json::json!({"schema": 1, "version": "0", "host": "h", "boot": "b", "state": "serving",
-            "ready": true, "uptime_ms": 1, "catalog": {"source": "x"}, "isolation": "group", "slots": [slot],
+            "ready": true, "uptime_ms": 1, "catalog": {"source": "x"}, "isolation": {"processes": "group", "users": "none", "socket_ownership": "verified"}, "slots": [slot],
             "receipts": []});
         serde_json::from_value(status).unwrap()
     }

@@ -299,7 +299,7 @@ impl Board {
                 read_ms_ago: inner.catalog_read.map(|read| millis(now.since(read))),
                 ..inner.catalog.clone()
             },
-            isolation: Isolation::Group,
+            isolation: Isolation::least(),
             slots: inner.slots.iter().map(|(id, view)| slot_status(id, view, inner.blocked.get(id), now)).collect(),
             receipts: inner.receipts.iter().cloned().collect(),
         }

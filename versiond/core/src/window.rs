@@ -8,6 +8,10 @@ use supervisor_protocol::Tick;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
     /// `None` where there is no window, so that it never closes.
-    Open { closes: Option<Tick> },
-    Closed { opens: Tick },
+    Open {
+        closes: Option<Tick>,
+    },
+    Closed {
+        opens: Tick,
+    },
 }

@@ -2,7 +2,7 @@
 
 use supervisor_protocol::StreamClass;
 use supervisor_protocol::admin::{
-    CatalogStatus, DrainOutcome, GenerationStatus, Isolation, Receipt, SlotStatus, Status, describe_load,
+    CatalogStatus, DrainOutcome, GenerationStatus, Receipt, SlotStatus, Status, describe_load,
 };
 
 use crate::client::Client;
@@ -24,9 +24,7 @@ pub(crate) async fn run(client: &Client, json: bool) -> Result<(), Failure> {
 
 /// Everything, for a person.
 pub(crate) fn render(status: &Status) -> String {
-    let isolation = match status.isolation {
-        Isolation::Group => "process group",
-    };
+    let isolation = &status.isolation;
     let ready = if status.ready { "ready" } else { "not ready" };
     let mut text = format!(
         "host     {}  {}, {ready}  up {}  versiond {}  isolation: {isolation}\n",

@@ -20,7 +20,7 @@ fn status() -> Value {
     };
     json!({
         "schema": 1, "version": "0.1.0", "host": "gpu-07", "boot": "b1", "state": "serving", "ready": true,
-        "uptime_ms": 200_000, "isolation": "group",
+        "uptime_ms": 200_000, "isolation": {"processes": "group", "users": "none", "socket_ownership": "verified"},
         "catalog": {"source": "file:/etc/catalog.json", "revision": 42, "read_ms_ago": 3_000},
         "slots": [
             {"service": "demo", "name": "v1", "desired": "b".repeat(64), "ready": true,
