@@ -62,14 +62,14 @@ pub(super) struct Service {
     pub(super) contract: Value,
     pub(super) entry: Value,
     pub(super) class: Vec<Class>,
+    pub(super) rollout: Rollout,
+    pub(super) start_estimate: Value,
     #[serde(rename = "command")]
     _command: Later,
     #[serde(rename = "command_sha256")]
     _command_sha256: Later,
     #[serde(rename = "user")]
     _user: Later,
-    #[serde(rename = "rollout")]
-    _rollout: Later,
     #[serde(rename = "credentials")]
     _credentials: Later,
     #[serde(rename = "gpu")]
@@ -86,8 +86,6 @@ pub(super) struct Service {
     _streams: Later,
     #[serde(rename = "undrain")]
     _undrain: Later,
-    #[serde(rename = "start_estimate")]
-    _start_estimate: Later,
     #[serde(rename = "stop_signal")]
     _stop_signal: Later,
 }
@@ -98,6 +96,14 @@ pub(super) struct Class {
     #[serde(rename = "match")]
     pub(super) pattern: Spanned<String>,
     pub(super) class: Spanned<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Rollout {
+    pub(super) mode: Value,
+    pub(super) window: Value,
+    pub(super) jitter: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]

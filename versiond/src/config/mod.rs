@@ -8,6 +8,7 @@ mod build;
 mod error;
 mod file;
 mod host;
+mod rollout;
 mod service;
 mod setting;
 
@@ -27,6 +28,7 @@ use versiond_core::catalog::{ParseContext, Removals, ServiceShape, UrlRules};
 
 pub use crate::process::PortRange;
 pub use error::{ConfigError, chain};
+pub use rollout::{Rollout, RolloutMode};
 pub use service::{ClassRule, Contract};
 pub use setting::{Origin, Setting};
 pub use supervisor_protocol::time::parse_duration;
@@ -115,6 +117,9 @@ pub struct ServiceConfig {
     /// The member of an archive that is the program.
     pub entry: Option<String>,
     pub classes: Vec<ClassRule>,
+    pub rollout: Rollout,
+    /// How long a child takes to start, until five starts have shown it.
+    pub start_estimate: Option<Duration>,
 }
 
 impl ServiceConfig {

@@ -4,11 +4,13 @@ use std::str::FromStr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use router_core::route::RoutePattern;
+use supervisor_protocol::time::parse_duration;
 use supervisor_protocol::{ServiceName, StreamClass};
 use toml::Spanned;
 use versiond_core::catalog::ServiceShape;
 
 use super::host::any;
+use super::rollout::rollout;
 use super::setting::Source;
 use super::{ConfigError, Env, ServiceConfig, file};
 
@@ -100,8 +102,21 @@ pub(super) fn service(
     for rule in file.class {
         classes.push(class(source, name, rule)?);
     }
+    let rollout = rollout(source, key, file.rollout)?;
+    let start_estimate = source.pick(&key("start_estimate"), &[], file.start_estimate, parse_duration)?;
     let shape = shape(route.iter().chain(&route_aliases));
-    Ok(ServiceConfig { route, route_aliases, shape, args, environment, contract, entry, classes })
+    Ok(ServiceConfig {
+        route,
+        route_aliases,
+        shape,
+        args,
+        environment,
+        contract,
+        entry,
+        classes,
+        rollout,
+        start_estimate,
+    })
 }
 
 fn shape<'r>(routes: impl Iterator<Item = &'r RoutePattern>) -> ServiceShape {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use supervisor_protocol::StreamClass;
 use supervisor_protocol::time::DurationError;
+use versiond_core::window::Window;
 
 use super::*;
 
@@ -147,7 +148,6 @@ fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
         ("service.a", "user = \"nobody\""),
         ("service.a", "gpu = [\"0\"]"),
         ("service.a", "credentials = { k = \"/f\" }"),
-        ("service.a.rollout", "mode = \"staged\""),
         ("timing", "bake = \"60s\""),
     ] {
         let text = if section == "host" || section == "catalog" {
@@ -159,9 +159,8 @@ fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
         let ConfigError::Syntax { detail, .. } = &error else { panic!("{section}.{key}: {error:?}") };
         assert!(detail.contains("not available in this release"), "{section}.{key}: {detail}");
         let name = key.split(' ').next().unwrap();
-        assert!(section.ends_with("rollout") || detail.contains(name), "{section}.{key}: {detail}");
-        let expected = if section == "service.a.rollout" { 1..=2 } else { 2..=2 };
-        assert!(expected.contains(&line(&error)), "{section}.{key}: line {}", line(&error));
+        assert!(detail.contains(name), "{section}.{key}: {detail}");
+        assert_eq!(line(&error), 2, "{section}.{key}");
     }
     for contract in ["older", "none"] {
         let error = with(&format!("[service.a]\ncontract = \"{contract}\"")).unwrap_err();
@@ -185,6 +184,10 @@ fn wrong_values_are_refused_with_their_line() {
         "[service.a]\nenv = { SUPERVISOR_NONCE = \"x\" }",
         "[service.a]\ninherit = [\"NOTIFY_SOCKET\"]",
         "[service.a]\nenv_file = \"/nonexistent/env\"",
+        "[service.a]\nstart_estimate = \"4\"",
+        "[service.a.rollout]\nmode = \"slow\"",
+        "[service.a.rollout]\nwindow = \"Tue 09:00-16:00 CET\"",
+        "[service.a.rollout]\njitter = 60",
         "[timing]\nhold_requests = 0",
     ] {
         // `[host]` cannot be opened a second time: the required values stand elsewhere for these.
@@ -193,6 +196,32 @@ fn wrong_values_are_refused_with_their_line() {
         assert!(matches!(error, ConfigError::Value { .. }), "{text}: {error:?}");
         assert_eq!(line(&error), 4, "{text}");
     }
+}
+
+#[test]
+fn a_rollout_is_automatic_unless_it_says_otherwise() {
+    let rollout = |text: &str| {
+        let config = with(&format!("[service.a]\n{text}")).unwrap();
+        config.services[&ServiceName::new("a").unwrap()].rollout.clone()
+    };
+    let default = Rollout { mode: RolloutMode::Auto, window: None, jitter: Duration::from_secs(60) };
+    assert_eq!(rollout(""), default);
+    assert_eq!(
+        rollout("rollout = { mode = \"staged\", window = \"Tue 09:00-16:00 UTC\", jitter = \"5s\" }"),
+        Rollout {
+            mode: RolloutMode::Staged,
+            window: Some(Window::parse("Tue 09:00-16:00 UTC").unwrap()),
+            jitter: Duration::from_secs(5),
+        }
+    );
+    assert_eq!(rollout("rollout.jitter = \"none\"").jitter, Duration::ZERO);
+    let error = with("[service.a.rollout]\nwindow = \"Tue 09:00-16:00 Europe/Berlin\"").unwrap_err();
+    assert_eq!(
+        chain(&error),
+        "versiond.toml:5: service.a.rollout.window = \"Tue 09:00-16:00 Europe/Berlin\" is refused: \
+         \"Europe/Berlin\" is not available: the only time zone is UTC"
+    );
+    assert!(matches!(with("[service.a.rollout]\nmod = \"auto\""), Err(ConfigError::Syntax { line: 5, .. })));
 }
 
 #[test]
