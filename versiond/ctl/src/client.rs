@@ -7,9 +7,9 @@ use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use supervisor_protocol::SCHEMA;
-use supervisor_protocol::admin::{ApiError, Status, Why};
+use supervisor_protocol::admin::{ApiError, DenyList, Status, Verb, Why};
 use supervisor_protocol::host::HostDrain;
-use supervisor_protocol::{BootNonce, SlotId};
+use supervisor_protocol::{BootNonce, Sha256, SlotId};
 
 use crate::failure::Failure;
 use crate::wire::{Place, WireError, ask};
@@ -51,6 +51,30 @@ impl Client {
         self.send(Method::POST, "/v1/drain", ANSWER).await
     }
 
+    /// An order to one slot; answers with the status once it is in force.
+    pub(crate) async fn order(&self, slot: &SlotId, verb: &Verb) -> Result<Told<Status>, Failure> {
+        let path = format!("/v1/services/{}/versions/{}/{}", slot.service, slot.name, verb.as_str());
+        // The options of a verb are its fields; the verb itself is in the path.
+        let mut options = serde_json::to_value(verb).unwrap_or_default();
+        if let Some(fields) = options.as_object_mut() {
+            fields.remove("verb");
+        }
+        self.exchange(Method::POST, &path, options.to_string(), ANSWER).await
+    }
+
+    /// What may not run here.
+    pub(crate) async fn denied(&self) -> Result<Told<DenyList>, Failure> {
+        self.send(Method::GET, "/v1/deny", ANSWER).await
+    }
+
+    pub(crate) async fn deny(&self, sha256: &Sha256) -> Result<Told<DenyList>, Failure> {
+        self.send(Method::POST, &format!("/v1/deny/{sha256}"), ANSWER).await
+    }
+
+    pub(crate) async fn allow(&self, sha256: &Sha256) -> Result<Told<DenyList>, Failure> {
+        self.send(Method::DELETE, &format!("/v1/deny/{sha256}"), ANSWER).await
+    }
+
     pub(crate) async fn undrain(&self) -> Result<Told<HostDrain>, Failure> {
         self.send(Method::DELETE, "/v1/drain", ANSWER).await
     }
@@ -68,14 +92,25 @@ impl Client {
         self.send(Method::GET, &path, ANSWER + wait).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, limit: Duration) -> Result<Told<T>, Failure> {
+    /// Without a body.
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Told<T>, Failure> {
+        self.exchange(method, path, String::new(), limit).await
+    }
+
+    pub(crate) async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+        limit: Duration,
+    ) -> Result<Told<T>, Failure> {
         let place = Place::Unix(self.socket.clone());
-        let answer = ask(&place, method, path, &[], "", limit).await.map_err(|error| match error {
-            WireError::Connect(source) => Failure::Unreachable { socket: self.socket.clone(), source },
-            source @ (WireError::Broke(_) | WireError::Request(_) | WireError::Silent(_)) => {
-                Failure::Exchange { socket: self.socket.clone(), path: path.to_owned(), source }
-            }
-        })?;
+        let answer = ask(&place, method, path, &[], body, limit).await.map_err(|error| self.failure(path, error))?;
         let malformed = |source| Failure::Malformed {
             socket: self.socket.clone(),
             path: path.to_owned(),
@@ -92,5 +127,14 @@ impl Client {
         }
         let body = T::deserialize(&json).map_err(malformed)?;
         Ok(Told { json, body })
+    }
+
+    fn failure(&self, path: &str, error: WireError) -> Failure {
+        match error {
+            WireError::Connect(source) => Failure::Unreachable { socket: self.socket.clone(), source },
+            source @ (WireError::Broke(_) | WireError::Request(_) | WireError::Silent(_)) => {
+                Failure::Exchange { socket: self.socket.clone(), path: path.to_owned(), source }
+            }
+        }
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use supervisor_protocol::BootNonce;
 use supervisor_protocol::admin::describe_load;
 use supervisor_protocol::host::{HostDrain, HostState};
+use supervisor_protocol::time::parse_duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::args::Output;
 use crate::client::{Client, Told};
 use crate::failure::Failure;
 use crate::text::{age, out, out_json};
@@ -18,41 +20,57 @@ const WAIT: Duration = Duration::from_secs(2);
 const PACE: Duration = Duration::from_millis(200);
 
 /// What `drain` was told.
-pub(crate) struct Options {
-    pub(crate) wait: bool,
-    /// Give up after so long.
-    pub(crate) timeout: Option<Duration>,
-    /// The cordon must have lasted so long before an idle host counts as drained: until then routers
-    /// that have not noticed may still send.
-    pub(crate) settle: Duration,
-    pub(crate) json: bool,
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Wait until nothing is in flight, and show the way there.
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: give up after so long (exit code 3). The cordon stays.
+    #[arg(long, requires = "wait", value_parser = parse_duration, value_name = "DURATION")]
+    timeout: Option<Duration>,
+    /// With --wait: how long routers are given to notice before an idle host counts as drained.
+    #[arg(long, requires = "wait", default_value = "8s", value_parser = parse_duration, value_name = "DURATION")]
+    settle: Duration,
+    #[command(flatten)]
+    output: Output,
 }
 
-pub(crate) async fn drain(client: &Client, options: &Options) -> Result<(), Failure> {
-    let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
-    let mut told = client.drain().await?;
-    if !options.json {
-        out(&format!("{}: {}\n", told.body.id, heading(&told.body)));
-    }
-    if options.wait {
-        told = wait(client, options, deadline, told).await?;
-    }
-    if options.json {
-        out_json(&told.json);
-    } else if options.wait {
-        out(&format!("{}: drained in {}\n", told.body.id, age(told.body.since_ms.unwrap_or_default())));
-    }
-    Ok(())
+#[derive(Debug, clap::Args)]
+pub(crate) struct UndrainArgs {
+    #[command(flatten)]
+    output: Output,
 }
 
-pub(crate) async fn undrain(client: &Client, json: bool) -> Result<(), Failure> {
-    let told = client.undrain().await?;
-    if json {
-        out_json(&told.json);
-    } else {
-        out(&format!("{}: {}\n", told.body.id, heading(&told.body)));
+impl Args {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let json = self.output.json;
+        let mut told = client.drain().await?;
+        if !json {
+            out(&format!("{}: {}\n", told.body.id, heading(&told.body)));
+        }
+        if self.wait {
+            told = wait(client, &self, deadline, told).await?;
+        }
+        if json {
+            out_json(&told.json);
+        } else if self.wait {
+            out(&format!("{}: drained in {}\n", told.body.id, age(told.body.since_ms.unwrap_or_default())));
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+impl UndrainArgs {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let told = client.undrain().await?;
+        if self.output.json {
+            out_json(&told.json);
+        } else {
+            out(&format!("{}: {}\n", told.body.id, heading(&told.body)));
+        }
+        Ok(())
+    }
 }
 
 /// Where a drain stands.
@@ -90,20 +108,20 @@ fn progress(drain: &HostDrain, settle: Duration) -> Progress {
 
 async fn wait(
     client: &Client,
-    options: &Options,
+    args: &Args,
     deadline: Option<Instant>,
     mut told: Told<HostDrain>,
 ) -> Result<Told<HostDrain>, Failure> {
     let mut shown = String::new();
     loop {
-        let pause = match progress(&told.body, options.settle) {
+        let pause = match progress(&told.body, args.settle) {
             Progress::Drained => return Ok(told),
             Progress::TakenBack => return Err(Failure::TakenBack),
             Progress::Working => WAIT,
             Progress::Settling(left) => left.min(WAIT),
         };
         let load = describe_load(&told.body.by_class);
-        if !options.json && load != shown {
+        if !args.output.json && load != shown {
             out(&format!("{}: {}\n", told.body.id, in_flight(&told.body)));
             shown.clone_from(&load);
         }

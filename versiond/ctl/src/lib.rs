@@ -1,22 +1,25 @@
 //! `versionctl`: what an operator asks of versiond, and the check of a child against the contract.
 //!
 //! It speaks HTTP over the daemon's Unix socket and depends on nothing of the daemon but the wire types
-//! of `supervisor-protocol`. Cut: `client` and `wire` do the talking, `status`, `why` and `drain` each
-//! hold a command and the pure functions that render it, `watch` repeats `status`, [`conformance`]
-//! starts a program and tells what of the contract holds. Exit codes are a table in [`exit`].
+//! of `supervisor-protocol`. Cut: `command` is the command line, `client` and `wire` do the talking, every
+//! other file holds a subcommand and the pure functions that render it, [`conformance`] starts a program
+//! and tells what of the contract holds. Exit codes are a table in [`exit`].
 
+mod args;
 mod client;
 mod command;
 pub mod conformance;
+mod deny;
 mod drain;
 mod failure;
+mod order;
 mod status;
 mod text;
 mod watch;
 mod why;
 mod wire;
 
-pub use command::main;
+pub use command::{cli, main};
 
 /// The exit codes, the same for every command.
 pub mod exit {
@@ -32,4 +35,14 @@ pub mod exit {
     pub const REFUSED: u8 = 4;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
+
+    /// Each with its meaning, for the help and the manual page.
+    pub const TABLE: [(u8, &str); 6] = [
+        (OK, "done, and everything that was asked about holds"),
+        (FAILED, "failed; the reason is on standard error"),
+        (UNREACHABLE, "the daemon does not answer on its socket"),
+        (TIMED_OUT, "the time that was given is over"),
+        (REFUSED, "the daemon understood and refused"),
+        (USAGE, "the command line is wrong"),
+    ];
 }

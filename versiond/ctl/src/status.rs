@@ -5,6 +5,7 @@ use supervisor_protocol::admin::{
     CatalogStatus, DrainOutcome, GenerationStatus, Receipt, SlotStatus, Status, describe_load,
 };
 
+use crate::args::Output;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::text::{age, out, out_json, table};
@@ -12,14 +13,22 @@ use crate::text::{age, out, out_json, table};
 /// So many receipts are shown; `--json` has them all.
 const RECEIPTS: usize = 5;
 
-pub(crate) async fn run(client: &Client, json: bool) -> Result<(), Failure> {
-    let told = client.status().await?;
-    if json {
-        out_json(&told.json)
-    } else {
-        out(&render(&told.body))
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Args {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let told = client.status().await?;
+        if self.output.json {
+            out_json(&told.json)
+        } else {
+            out(&render(&told.body))
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Everything, for a person.
@@ -38,25 +47,27 @@ pub(crate) fn render(status: &Status) -> String {
     if status.slots.is_empty() {
         text.push_str("no slots: the catalog names nothing that runs here\n");
     } else {
-        let header = ["SLOT", "GEN", "PHASE", "BUILD", "PID", "PORT", "AGE", "IN FLIGHT", "OLDEST"];
-        text.push_str(&table(&header, status.slots.iter().flat_map(rows)));
-    }
-    let waiting: Vec<String> = status
-        .slots
-        .iter()
-        .flat_map(|slot| {
-            slot.reasons.iter().map(move |reason| format!("{}: {reason} [{}]\n", slot.slot, reason.code()))
-        })
-        .collect();
-    if !waiting.is_empty() {
-        text.push_str("\nwaiting\n");
-        waiting.iter().for_each(|line| text.push_str(&format!("  {line}")));
+        text.push_str(&slots(&status.slots));
     }
     if !status.receipts.is_empty() {
         text.push_str("\nlast drains\n");
         for receipt in status.receipts.iter().take(RECEIPTS) {
             text.push_str(&format!("  {}\n", drained(receipt)));
         }
+    }
+    text
+}
+
+/// The generations of these slots, and what they wait for.
+pub(crate) fn slots(slots: &[SlotStatus]) -> String {
+    let header = ["SLOT", "GEN", "PHASE", "BUILD", "PID", "PORT", "AGE", "IN FLIGHT", "OLDEST"];
+    let mut text = table(&header, slots.iter().flat_map(rows));
+    let reasons = slots.iter().flat_map(|slot| slot.reasons.iter().map(move |reason| (&slot.slot, reason)));
+    let waiting: Vec<String> =
+        reasons.map(|(slot, reason)| format!("  {slot}: {reason} [{}]\n", reason.code())).collect();
+    if !waiting.is_empty() {
+        text.push_str("\nwaiting\n");
+        text.push_str(&waiting.concat());
     }
     text
 }

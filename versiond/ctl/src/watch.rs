@@ -19,41 +19,46 @@ const WAIT: Duration = Duration::from_secs(2);
 /// Between two pictures, and between two attempts while the daemon is away.
 const PACE: Duration = Duration::from_millis(250);
 
-/// Until interrupted. Only a daemon that is not there from the first is a failure.
-pub(crate) async fn run(client: &Client) -> Result<(), Failure> {
-    let redraw = io::stdout().is_terminal();
-    let mut seen: Option<Seen> = None;
-    let mut since: Option<(BootNonce, u64)> = None;
-    let mut away = false;
-    loop {
-        // Asked first, so that a change between the two answers is seen by the next round.
-        let round = async {
-            let drain = client.drain_status(since.as_ref(), WAIT).await?;
-            Ok((drain.body, client.status().await?.body))
-        };
-        match round.await {
-            Ok((drain, status)) => {
-                since = Some((drain.boot, drain.seq));
-                away = false;
-                let now = Seen::of(&status);
-                if redraw {
-                    // To the top left, the picture, and nothing below it.
-                    out(&format!("\x1b[H\x1b[2J{}", render(&status)));
-                } else {
-                    now.changes(seen.as_ref()).iter().for_each(|line| out(&format!("{line}\n")));
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+impl Args {
+    /// Until interrupted. Only a daemon that is not there from the first is a failure.
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let redraw = io::stdout().is_terminal();
+        let mut seen: Option<Seen> = None;
+        let mut since: Option<(BootNonce, u64)> = None;
+        let mut away = false;
+        loop {
+            // Asked first, so that a change between the two answers is seen by the next round.
+            let round = async {
+                let drain = client.drain_status(since.as_ref(), WAIT).await?;
+                Ok((drain.body, client.status().await?.body))
+            };
+            match round.await {
+                Ok((drain, status)) => {
+                    since = Some((drain.boot, drain.seq));
+                    away = false;
+                    let now = Seen::of(&status);
+                    if redraw {
+                        // To the top left, the picture, and nothing below it.
+                        out(&format!("\x1b[H\x1b[2J{}", render(&status)));
+                    } else {
+                        now.changes(seen.as_ref()).iter().for_each(|line| out(&format!("{line}\n")));
+                    }
+                    seen = Some(now);
                 }
-                seen = Some(now);
-            }
-            Err(error @ (Failure::Unreachable { .. } | Failure::Exchange { .. })) if seen.is_some() => {
-                since = None;
-                if !away {
-                    out(&format!("versiond is away: {error}\n"));
+                Err(error @ (Failure::Unreachable { .. } | Failure::Exchange { .. })) if seen.is_some() => {
+                    since = None;
+                    if !away {
+                        out(&format!("versiond is away: {error}\n"));
+                    }
+                    away = true;
                 }
-                away = true;
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
+            sleep(PACE).await;
         }
-        sleep(PACE).await;
     }
 }
 

@@ -3,18 +3,30 @@
 use supervisor_protocol::SlotId;
 use supervisor_protocol::admin::Why;
 
+use crate::args::{Output, slot};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::text::{out, out_json};
 
-pub(crate) async fn run(client: &Client, slot: Option<&SlotId>, json: bool) -> Result<(), Failure> {
-    let told = client.why(slot).await?;
-    if json {
-        out_json(&told.json)
-    } else {
-        out(&render(&told.body))
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this slot.
+    #[arg(value_name = "SERVICE/VERSION", value_parser = slot)]
+    slot: Option<SlotId>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Args {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let told = client.why(self.slot.as_ref()).await?;
+        if self.output.json {
+            out_json(&told.json)
+        } else {
+            out(&render(&told.body))
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn render(why: &Why) -> String {

@@ -46,7 +46,7 @@ pub(crate) async fn begin(
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
-    body: &'static str,
+    body: impl Into<Bytes>,
 ) -> Result<Response<Incoming>, WireError> {
     match place {
         Place::Unix(path_of_socket) => {
@@ -66,7 +66,7 @@ pub(crate) async fn ask(
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
-    body: &'static str,
+    body: impl Into<Bytes>,
     limit: Duration,
 ) -> Result<Answer, WireError> {
     let exchange = async {
@@ -85,7 +85,7 @@ async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     method: Method,
     path: &str,
     headers: &[(&str, &str)],
-    body: &'static str,
+    body: impl Into<Bytes>,
 ) -> Result<Response<Incoming>, WireError> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(WireError::Broke)?;
@@ -97,6 +97,6 @@ async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(Bytes::from_static(body.as_bytes()))).map_err(WireError::Request)?;
+    let request = request.body(Full::new(body.into())).map_err(WireError::Request)?;
     sender.send_request(request).await.map_err(WireError::Broke)
 }

@@ -15,21 +15,50 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::Serialize;
 use supervisor_protocol::contract::Describe;
+use supervisor_protocol::time::parse_duration;
 
+use crate::args::Output;
 use crate::failure::Failure;
-use crate::text::{out, table};
+use crate::text::{out, out_json, table};
 
 pub use requirement::Requirement;
 
 /// What to check.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Options {
+    #[arg(value_name = "BIN")]
     pub program: Utf8PathBuf,
-    /// Further arguments.
-    pub args: Vec<String>,
-    /// A path whose GET takes between about 1 and 10 seconds.
+    /// A path of the program whose GET takes between about 1 and 10 seconds: without it the checks
+    /// of admitted work do not apply.
+    #[arg(long, value_name = "PATH")]
     pub hold: Option<String>,
+    /// How long the program may take until it is ready.
+    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "DURATION")]
     pub ready_within: Duration,
+    /// Further arguments of the program.
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+/// The command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let report = check(&self.options).await.map_err(Failure::Scratch)?;
+        if self.output.json {
+            out_json(&report.json())
+        } else {
+            out(&report.render())
+        }
+        if report.conformant() { Ok(()) } else { Err(Failure::NotConformant(self.options.program.to_string())) }
+    }
 }
 
 /// What came of one requirement.
@@ -134,14 +163,4 @@ impl Report {
 /// Checks a program. An error means that nothing could be checked at all: no temporary folder.
 pub async fn check(options: &Options) -> std::io::Result<Report> {
     checks::all(options).await
-}
-
-pub(crate) async fn run(options: &Options, json: bool) -> Result<(), Failure> {
-    let report = check(options).await.map_err(Failure::Scratch)?;
-    if json {
-        crate::text::out_json(&report.json());
-    } else {
-        out(&report.render());
-    }
-    if report.conformant() { Ok(()) } else { Err(Failure::NotConformant(options.program.to_string())) }
 }

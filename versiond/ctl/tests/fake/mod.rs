@@ -34,7 +34,7 @@ impl Daemon {
         self.folder.path().join("admin.sock")
     }
 
-    /// The requests so far, as `METHOD path`.
+    /// The requests so far, as `METHOD path` and the body, if there is one.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().clone()
     }
@@ -64,7 +64,8 @@ fn exchange(stream: UnixStream, answer: &Answer, log: &Mutex<Vec<String>>) {
     reader.read_exact(&mut body).unwrap();
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap(), words.next().unwrap());
-    log.lock().push(format!("{method} {path}"));
+    let body = String::from_utf8(body).unwrap();
+    log.lock().push(format!("{method} {path} {body}").trim_end().to_owned());
     let (status, body) = answer(method, path);
     let body = body.to_string();
     // Whoever has been killed meanwhile does not want it any more.
