@@ -26,7 +26,14 @@ enum Command {
         #[cfg(feature = "faults")]
         #[arg(long)]
         fault: Option<versiond::faults::Fault>,
+        /// Die at this point: EFFECT:before or EFFECT:after, and the passage that counts.
+        #[cfg(feature = "faults")]
+        #[arg(long, value_name = "EFFECT:SIDE[:N]")]
+        crash_at: Option<versiond::faults::crash::Point>,
     },
+    /// List the effects that `--crash-at` knows.
+    #[cfg(feature = "faults")]
+    Effects,
     /// Validate the configuration, print every value with its origin and the time budget, bind nothing.
     Check {
         /// The configuration file.
@@ -59,7 +66,14 @@ fn main() -> ExitCode {
     let env = std::env::vars().collect();
     match cli.command {
         #[cfg(feature = "faults")]
-        Command::Run { config, fault } => supervise(config, &env, Faults::one(fault)),
+        Command::Run { config, fault, crash_at } => {
+            if let Some(point) = crash_at {
+                versiond::faults::crash::arm(point);
+            }
+            supervise(config, &env, Faults::one(fault))
+        }
+        #[cfg(feature = "faults")]
+        Command::Effects => effects(),
         #[cfg(not(feature = "faults"))]
         Command::Run { config } => supervise(config, &env, Faults::default()),
         Command::Check { config } => check::main(config.as_deref(), &env),
@@ -75,6 +89,13 @@ fn supervise(path: Option<Utf8PathBuf>, env: &config::Env, faults: Faults) -> Ex
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(error.as_ref()),
     }
+}
+
+#[cfg(feature = "faults")]
+#[allow(clippy::print_stdout, reason = "it is what was asked for")]
+fn effects() -> ExitCode {
+    println!("{}", versiond::faults::crash::EFFECTS.join("\n"));
+    ExitCode::SUCCESS
 }
 
 #[allow(clippy::print_stderr, reason = "the error of a command belongs on its standard error")]

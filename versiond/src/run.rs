@@ -27,7 +27,7 @@ use crate::admin::{self, Admin};
 use crate::board::{Board, Identity};
 use crate::catalog;
 use crate::config::{Config, HostConfig};
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, crash};
 use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::ledger::{Ledger, LedgerState};
 use crate::metrics::Metrics;
@@ -84,11 +84,15 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     catalog::install_tls();
     let state_dir = config.host.state_dir.clone().into_std_path_buf();
     let (ledger, state) = Ledger::open(&state_dir)?;
+    crash::before("sweep");
     let (recorder, state) = swept(ledger, state).await?;
+    crash::after("sweep");
     let run_dir = state_dir.join("run");
     clear(&run_dir).with_context(|| format!("{}", run_dir.display()))?;
 
+    crash::before("listen");
     let listeners = Listeners::bind(&config.host)?;
+    crash::after("listen");
 
     let clock = Clock::start();
     let boot = BootNonce::new(String::from(oneshot::random_nonce()?))?;
@@ -149,7 +153,9 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     };
     admin::serve(admin, listeners.admin, listeners.metrics)?;
     tracing::info!(listen = %config.host.listen, admin = %config.host.admin, id = %config.host.id, "versiond runs");
+    crash::before("ready");
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+    crash::after("ready");
 
     let lifecycle = Lifecycle { board, plane: plane.clone(), spawner, clock, orders };
     let forced = lifecycle

@@ -23,6 +23,8 @@ pub struct Supervisor {
     binary: Utf8PathBuf,
     folder: Utf8PathBuf,
     fault: Option<Sabotage>,
+    /// The point at which the next start is to die.
+    crash_at: Mutex<Option<String>>,
     process: Mutex<Option<Child>>,
     /// Held by whoever ends it or starts it again.
     changing: tokio::sync::Mutex<()>,
@@ -42,9 +44,15 @@ impl Supervisor {
             binary: binary.canonicalize_utf8().with_context(|| format!("cannot find {binary}"))?,
             folder: folder.to_owned(),
             fault,
+            crash_at: Mutex::new(None),
             process: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
         }))
+    }
+
+    /// Makes the next start die at this point (a build with the feature `faults` alone knows how), or not any more.
+    pub fn crash_at(&self, point: Option<&str>) {
+        *self.crash_at.lock() = point.map(str::to_owned);
     }
 
     /// Starts it. Its log is appended to `versiond.log`.
@@ -54,6 +62,9 @@ impl Supervisor {
         command.arg("run").arg("--config").arg(self.folder.join("versiond.toml"));
         if let Some(fault) = self.fault {
             command.args(["--fault", fault.as_str()]);
+        }
+        if let Some(point) = &*self.crash_at.lock() {
+            command.args(["--crash-at", point]);
         }
         // What the caller's environment says would override the file.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VERSIOND_")) {

@@ -15,6 +15,7 @@ mod common;
 mod catalog;
 mod cordon;
 mod crash;
+mod effects;
 mod first_start;
 mod http;
 mod kill;

@@ -29,6 +29,8 @@ pub(crate) struct Mirror {
 struct Shared {
     /// `None`: the source is out of order.
     document: Mutex<Option<String>>,
+    /// Documents of those that follow one of their own.
+    own: Mutex<BTreeMap<String, String>>,
     artifacts: Mutex<BTreeMap<String, Bytes>>,
     /// Whether artifacts are given out.
     open: watch::Sender<bool>,
@@ -39,8 +41,8 @@ impl Mirror {
     pub(crate) async fn start() -> Mirror {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (document, artifacts) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { document, artifacts, open: watch::Sender::new(true) });
+        let (document, own, artifacts) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { document, own, artifacts, open: watch::Sender::new(true) });
         let stop = CancellationToken::new();
         let accepting = accept(listener, Arc::clone(&shared), stop.clone());
         let stopped = stop.clone();
@@ -66,6 +68,16 @@ impl Mirror {
 
     pub(crate) fn publish(&self, document: &Document) {
         *self.shared.document.lock() = Some(document.text());
+    }
+
+    /// The setting that makes versiond follow a document of its own on this mirror.
+    pub(crate) fn as_source_of(&self, name: &str) -> String {
+        format!("[catalog]\nsource = \"http://{}/own/{name}\"\n", self.address)
+    }
+
+    /// Publishes the document that only `name` follows.
+    pub(crate) fn publish_to(&self, name: &str, document: &Document) {
+        self.shared.own.lock().insert(format!("/own/{name}"), document.text());
     }
 
     /// From now on the document cannot be read.
@@ -103,6 +115,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
 async fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
     let body = if path == "/catalog.json" {
         shared.document.lock().clone().map(Bytes::from)
+    } else if path.starts_with("/own/") {
+        shared.own.lock().get(path).cloned().map(Bytes::from)
     } else {
         let artifact = shared.artifacts.lock().get(path).cloned();
         // An error says that the mirror is gone, and with it whoever waits.

@@ -46,12 +46,16 @@ impl Node {
     /// A versiond that follows a catalog file and has not been started. `settings` are TOML, over those of
     /// the demo.
     pub(crate) fn new(settings: &str) -> Node {
+        Node::of(&Utf8PathBuf::try_from(release("versiond")).unwrap(), settings)
+    }
+
+    /// The same, of another build of versiond.
+    pub(crate) fn of(binary: &Utf8Path, settings: &str) -> Node {
         let (folder, temporary) = stand::folder(None).unwrap();
         let source = format!("file:{folder}/catalog.json");
         let (host, child_ports) = ports();
         let config = Config { listen: host, child_ports, source, longest_stream_s: 60 };
-        let binary = Utf8PathBuf::try_from(release("versiond")).unwrap();
-        let supervisor = Supervisor::new(&binary, &folder, &config, None).unwrap();
+        let supervisor = Supervisor::new(binary, &folder, &config, None).unwrap();
         let node = Node { supervisor, host, folder, _temporary: temporary };
         node.set("[catalog]\npoll = \"50ms\"\n");
         node.set(settings);

@@ -104,6 +104,26 @@ pub enum Step {
     Forget(Generation, Option<DrainEnd>),
 }
 
+impl Step {
+    /// Its name in logs, metrics and tests.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Step::Fetch(..) => "fetch",
+            Step::Describe(_) => "describe",
+            Step::Start(_) => "start",
+            Step::Publish { .. } => "publish",
+            Step::Withdraw(..) => "withdraw",
+            Step::Absent(_) => "absent",
+            Step::Cut(..) => "cut",
+            Step::DrainChild(_) => "drain_child",
+            Step::Terminate(_) => "terminate",
+            Step::Kill(_) => "kill",
+            Step::Forget(..) => "forget",
+        }
+    }
+}
+
 /// What a request to a slot without a target is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {

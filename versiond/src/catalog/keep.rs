@@ -7,6 +7,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use versiond_core::catalog::Believed;
 
+use crate::faults::crash;
+
 const SCHEMA: u32 = 1;
 
 /// The kept state.
@@ -69,5 +71,8 @@ pub(super) fn write(path: &Utf8Path, kept: &Kept) -> Result<(), KeepError> {
         std::fs::rename(&beside, path)?;
         std::fs::File::open(folder)?.sync_all()
     };
-    replace().map_err(disk)
+    crash::before("catalog_keep");
+    let replaced = replace().map_err(disk);
+    crash::after("catalog_keep");
+    replaced
 }

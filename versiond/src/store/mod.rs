@@ -32,6 +32,7 @@ use tokio::sync::Semaphore;
 use versiond_core::catalog::Artifact;
 
 use crate::catalog::http::Client;
+use crate::faults::crash;
 use crate::store::folder::Scratch;
 use crate::store::memory::Memory;
 
@@ -168,7 +169,10 @@ impl Store {
         let (folder, sha256, limit) = (self.folder.clone(), artifact.sha256, self.limits.inflated);
         blocking(move || {
             let unpacked = archive::unpack(&archive, entry.as_deref(), &scratch.entry(), limit)?;
-            folder::commit(scratch, &folder, sha256, &unpacked)
+            crash::before("store_commit");
+            let installed = folder::commit(scratch, &folder, sha256, &unpacked);
+            crash::after("store_commit");
+            installed
         })
         .await
     }

@@ -15,6 +15,7 @@ use versiond_core::catalog::Artifact;
 use versiond_core::generation::{Facts, Probe};
 use versiond_core::slot::{Failed, Input, NotLaunched};
 
+use crate::faults::crash;
 use crate::ledger::LedgerGeneration;
 use crate::process::oneshot::{self, random_nonce};
 use crate::process::sockets::{Ownership, owner_of_port};
@@ -171,7 +172,9 @@ impl Effects {
             }),
             nonce: nonce.clone(),
         };
+        crash::before("fork");
         let prepared = shared.spawner.prepare(spec).await.map_err(|error| failed(&error))?;
+        crash::after("fork");
         let entry = LedgerGeneration {
             slot: self.id.clone(),
             generation,
@@ -181,7 +184,9 @@ impl Effects {
             port: Some(port.port()),
         };
         shared.recorder.begins(entry, exclusive).await.map_err(|error| failed(&error))?;
+        crash::before("exec");
         let running = prepared.release().await.map_err(|error| failed(&error))?;
+        crash::after("exec");
         let link = ChildLink { admin, port: port.port() };
         Ok(Life { running, port, link, nonce })
     }

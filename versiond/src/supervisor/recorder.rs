@@ -5,6 +5,7 @@ use std::sync::Arc;
 use supervisor_protocol::Generation;
 use tokio::sync::Mutex;
 
+use crate::faults::crash;
 use crate::ledger::{LastGood, Ledger, LedgerError, LedgerGeneration, LedgerState};
 
 /// The ledger behind a lock, written off the runtime's threads. Cheap to clone.
@@ -45,7 +46,9 @@ impl Recorder {
         // The write goes on when the caller is cancelled, and takes the lock with it until it is done.
         let written = tokio::task::spawn_blocking(move || {
             let Some(mut ledger) = inner.ledger.take() else { return Err(RecordError::Lost) };
+            crash::before("ledger_write");
             let result = ledger.write(&state).map_err(RecordError::Ledger);
+            crash::after("ledger_write");
             inner.ledger = Some(ledger);
             if result.is_ok() {
                 inner.state = state;

@@ -26,7 +26,7 @@ use versiond_core::generation::{Exit, Gen, Probe};
 use versiond_core::slot::{Input, Slot, Step, Want};
 
 use crate::board::{LifeView, SlotView};
-use crate::faults::Fault;
+use crate::faults::{Fault, crash};
 use crate::process::{ExitInfo, Sealed};
 use crate::store::Installed;
 use crate::supervisor::command::Answer;
@@ -221,7 +221,10 @@ impl Actor {
             self.log_transitions(&before);
             self.show();
             for step in steps {
+                let effect = step.name();
+                crash::before(effect);
                 inputs.extend(self.carry_out(step).await);
+                crash::after(effect);
             }
         }
         self.show();

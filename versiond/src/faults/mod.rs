@@ -1,6 +1,9 @@
 //! Ways to break a guard on purpose, so that the checks are known to be able to fail.
 //!
 //! They exist only with the cargo feature `faults`; a release has neither the option nor the code.
+//! Lives here: guards to remove, and in [`crash`] the points at which the process can be made to die.
+
+pub mod crash;
 
 /// A guard to remove, together with whatever would hide it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
