@@ -164,7 +164,7 @@ impl Story {
         let begun = Instant::now();
         let mut last = None;
         while begun.elapsed() < WITHIN {
-            self.again_if_dead().await;
+            self.again_if_dead();
             if let Ok(status) = admin::get::<Status>(&self.node.admin(), "/v1/status").await {
                 if is(&status) {
                     return status;
@@ -180,7 +180,7 @@ impl Story {
     async fn operate(&self, order: &[&str], state: HostState) {
         let begun = Instant::now();
         loop {
-            self.again_if_dead().await;
+            self.again_if_dead();
             let said = versionctl(&self.node, order).await;
             if said.code == Some(0) {
                 break;
@@ -192,7 +192,7 @@ impl Story {
     }
 
     /// Starts it again after the one death that was asked for; any other is a failure.
-    async fn again_if_dead(&self) {
+    fn again_if_dead(&self) {
         let Some(status) = self.node.supervisor.exited() else { return };
         assert_eq!(status.signal(), Some(9), "{}: {status}\n{}", self.point, self.node.last_words());
         assert!(!self.died.replace(true), "{}: it died twice", self.point);
@@ -207,7 +207,7 @@ impl Story {
             match self.node.supervisor.exited() {
                 Some(status) if status.code() == Some(0) => return,
                 Some(_) => {
-                    self.again_if_dead().await;
+                    self.again_if_dead();
                     self.until(|status| status.state == HostState::Serving).await;
                     self.node.signal(Signal::SIGTERM);
                 }
