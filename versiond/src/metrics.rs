@@ -214,6 +214,10 @@ fn append_plane(text: &mut String, plane: &PlaneCounters) {
         "# HELP versiond_held_requests_now Requests that wait now.\n# TYPE versiond_held_requests_now gauge\n",
     );
     writeln!(text, "versiond_held_requests_now {}", plane.held_now).ok();
+    text.push_str("# HELP versiond_held_bytes_now Memory that these may take.\n# TYPE versiond_held_bytes_now gauge\n");
+    writeln!(text, "versiond_held_bytes_now {}", plane.held_bytes_now).ok();
+    text.push_str("# HELP versiond_held_longest_milliseconds The longest that a request has waited.\n# TYPE versiond_held_longest_milliseconds gauge\n");
+    writeln!(text, "versiond_held_longest_milliseconds {}", plane.held_longest_ms).ok();
     text.push_str("# HELP versiond_client_connections_now Open connections of clients.\n# TYPE versiond_client_connections_now gauge\n");
     writeln!(text, "versiond_client_connections_now {}", plane.connections_now).ok();
 }

@@ -215,9 +215,9 @@ impl Planes {
             workers: config.host.threads,
             trusted: PeerRanges(config.host.trusted_proxies.clone()),
             hold: if no_hold {
-                HoldBounds { time: Duration::ZERO, requests: 0 }
+                HoldBounds { time: Duration::ZERO, requests: 0, bytes: 0 }
             } else {
-                HoldBounds { time: budget.hold, requests: budget.hold_requests as usize }
+                HoldBounds { time: budget.hold, requests: budget.hold_requests as usize, bytes: budget.hold_bytes }
             },
             retry: !no_hold,
             ..PlaneConfig::new(stamp.clone(), clock)

@@ -220,7 +220,7 @@ impl<P> LeaseBook<P> {
         ids.into_iter().filter_map(|id| self.finish(id, now, How::Cut)).collect()
     }
 
-    /// Nothing is admitted from now on. What is live goes on.
+    /// Nothing is admitted from now on, until [`LeaseBook::restore`]. What is live goes on.
     pub fn retire(&mut self) {
         match self.state {
             State::Admitting => self.state = State::Retired { longest: Duration::ZERO },
@@ -228,7 +228,12 @@ impl<P> LeaseBook<P> {
         }
     }
 
-    /// Whether the target admits no more.
+    /// Takes [`LeaseBook::retire`] back. What is live goes on, as it did all the time.
+    pub fn restore(&mut self) {
+        self.state = State::Admitting;
+    }
+
+    /// Whether the target admits nothing now.
     #[must_use]
     pub const fn is_retired(&self) -> bool {
         match self.state {
@@ -267,7 +272,7 @@ impl<P> LeaseBook<P> {
         &self.ended
     }
 
-    /// The longest life among the leases that ended since [`LeaseBook::retire`].
+    /// The longest life among the leases that ended since the last [`LeaseBook::retire`].
     #[must_use]
     pub const fn longest_since_retired(&self) -> Option<Duration> {
         match self.state {

@@ -19,6 +19,24 @@ fn a_retired_book_admits_nothing_and_keeps_what_is_live() {
 }
 
 #[test]
+fn a_restored_book_admits_again_and_counts_on() {
+    let mut book = LeaseBook::default();
+    let first = book.admit(StreamClass::Request, Tick(0), 'a').unwrap();
+    book.retire();
+    assert_eq!(book.finish(first, Tick(9_000), How::Finished), Some('a'));
+    book.restore();
+    assert!(!book.is_retired());
+    assert_eq!(book.longest_since_retired(), None);
+    let second = book.admit(StreamClass::Request, Tick(10_000), 'b').unwrap();
+    assert_ne!(first, second);
+    book.retire();
+    assert_eq!(book.finish(first, Tick(10_500), How::Cut), None);
+    assert_eq!(book.finish(second, Tick(11_000), How::Finished), Some('b'));
+    assert_eq!((book.admitted(), book.ended().finished.request), (2, 2));
+    assert_eq!(book.longest_since_retired(), Some(seconds(1)));
+}
+
+#[test]
 fn a_cut_ends_one_class_and_later_ends_do_not_count() {
     let mut book = LeaseBook::default();
     let stream = book.admit(StreamClass::Request, Tick(0), 's').unwrap();

@@ -39,16 +39,19 @@ pub struct PlaneConfig {
     pub connections: usize,
 }
 
-/// How many requests may wait for a slot that does not serve, and for how long.
+/// How much may wait for slots that do not serve, and for how long. One slot gets three quarters of the
+/// requests and of the bytes at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldBounds {
     pub time: Duration,
     pub requests: usize,
+    /// Of heads, and of what of the bodies came along with them.
+    pub bytes: u64,
 }
 
 impl Default for HoldBounds {
     fn default() -> Self {
-        Self { time: Duration::from_secs(20), requests: 1_000 }
+        Self { time: Duration::from_secs(20), requests: 1_000, bytes: 64 << 20 }
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use supervisor_protocol::Refusal;
 
+use crate::room::Held;
+
 /// A reading of a plane's counters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlaneCounters {
@@ -18,8 +20,12 @@ pub struct PlaneCounters {
     pub refused: BTreeMap<Refusal, u64>,
     /// Requests that wait now for a slot that does not serve.
     pub held_now: u64,
-    /// Requests that have ever waited.
+    /// What these may take of memory, in bytes.
+    pub held_bytes_now: u64,
+    /// Requests that have ever waited. How many of them in vain, `refused` says.
     pub held: u64,
+    /// The longest that any of them has waited, in milliseconds.
+    pub held_longest_ms: u64,
     /// Attempts beyond the first.
     pub retries: u64,
     /// Connections of clients that are open now.
@@ -35,7 +41,6 @@ pub(crate) struct Counters {
     pub(crate) answered: AtomicU64,
     pub(crate) local: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
-    pub(crate) held_now: AtomicU64,
     pub(crate) held: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) connections_now: AtomicU64,
@@ -56,14 +61,16 @@ impl Counters {
         }
     }
 
-    pub(crate) fn read(&self) -> PlaneCounters {
+    pub(crate) fn read(&self, held: Held) -> PlaneCounters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PlaneCounters {
             requests: get(&self.requests),
             answered: get(&self.answered),
             local: get(&self.local),
             refused: Refusal::ALL.into_iter().zip(self.refused.iter().map(get)).collect(),
-            held_now: get(&self.held_now),
+            held_now: held.requests,
+            held_bytes_now: held.bytes,
+            held_longest_ms: held.longest_ms,
             held: get(&self.held),
             retries: get(&self.retries),
             connections_now: get(&self.connections_now),

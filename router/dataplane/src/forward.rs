@@ -43,6 +43,8 @@ pub(crate) struct Outbound {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// The class that the configuration declares.
     pub(crate) class: Option<StreamClass>,
+    /// What it takes of memory while it is held.
+    pub(crate) weight: u64,
     /// Until when it may be held, where that is settled.
     pub(crate) hold_until: Option<Instant>,
 }
@@ -70,12 +72,12 @@ pub(crate) async fn forward(
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     let refuse = |refused: Refused| Ok(refused.answer(shared, None, conn.trusted));
-    let Outbound { method, uri, mut headers, body, upgrade, class, hold_until } = outbound;
+    let Outbound { method, uri, mut headers, body, upgrade, class, weight, hold_until } = outbound;
     headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
     let idempotent = is_idempotent(method.as_str());
     let source = BodySource::new(body, if shared.config.retry { shared.config.replay_buffer } else { 0 });
     let mut attempts_left = if shared.config.retry { shared.config.attempts.max(1) } else { 1 };
-    let mut hold = Hold::new(shared, conn, slot, hold_until);
+    let mut hold = Hold::new(shared, conn, slot, weight, hold_until);
     let mut avoid = None;
 
     loop {

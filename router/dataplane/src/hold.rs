@@ -10,9 +10,9 @@ use supervisor_protocol::time::millis;
 use tokio::time::Instant;
 
 use crate::client::ClientConn;
-use crate::counters::bump;
 use crate::plane::Shared;
 use crate::refuse::Refused;
+use crate::room::Waiting;
 use crate::slot::{Absence, SlotRoute, SlotState};
 use crate::target::{Lease, Target};
 
@@ -30,8 +30,10 @@ pub(crate) enum NoTable {
 }
 
 /// Waits until the table of routes is known. Gives back the deadline, which further waits share.
-pub(crate) async fn first_table(shared: &Shared, conn: &ClientConn) -> Result<Instant, NoTable> {
-    let Some(_held) = Held::begin(shared) else { return Err(NoTable::Refused(Refused::new(Refusal::HoldFull))) };
+pub(crate) async fn first_table(shared: &Shared, conn: &ClientConn, weight: u64) -> Result<Instant, NoTable> {
+    let Some(_waiting) = Waiting::begin(shared, None, weight) else {
+        return Err(NoTable::Refused(Refused::new(Refusal::HoldFull)));
+    };
     let deadline = Instant::now() + shared.config.hold.time;
     loop {
         let mut changed = pin!(shared.changed.notified());
@@ -66,6 +68,7 @@ pub(crate) struct Hold<'a> {
     shared: &'a Shared,
     conn: &'a Arc<ClientConn>,
     slot: &'a Arc<SlotRoute>,
+    weight: u64,
     /// Set by the first wait: all waits of a request share one bound.
     deadline: Option<Instant>,
 }
@@ -81,14 +84,15 @@ enum Look {
 }
 
 impl<'a> Hold<'a> {
-    /// `deadline`: that of a wait which came before.
+    /// `weight`: what it takes of memory while it waits; `deadline`: that of a wait which came before.
     pub(crate) fn new(
         shared: &'a Shared,
         conn: &'a Arc<ClientConn>,
         slot: &'a Arc<SlotRoute>,
+        weight: u64,
         deadline: Option<Instant>,
     ) -> Self {
-        Self { shared, conn, slot, deadline }
+        Self { shared, conn, slot, weight, deadline }
     }
 
     /// A lease on what serves now, or within the bounds.
@@ -102,7 +106,9 @@ impl<'a> Hold<'a> {
 
     async fn wait(&mut self, avoid: Option<Avoid>) -> Admission {
         let bounds = self.shared.config.hold;
-        let Some(_held) = Held::begin(self.shared) else { return Admission::Refused(Refused::new(Refusal::HoldFull)) };
+        let Some(_waiting) = Waiting::begin(self.shared, Some(self.slot), self.weight) else {
+            return Admission::Refused(Refused::new(Refusal::HoldFull));
+        };
         let now = Instant::now();
         let deadline = *self.deadline.get_or_insert(now + bounds.time);
         let patience = deadline.min(now + self.shared.config.not_admitted_wait);
@@ -131,15 +137,21 @@ impl<'a> Hold<'a> {
                 () = place.called() => {}
                 // Not the end of input: a client may end its half once it has asked.
                 () = self.conn.reset() => return Admission::ClientGone,
-                () = tokio::time::sleep_until(until) => match avoid.take() {
-                    Some(Avoid { otherwise: Some(refusal), .. }) if until == patience => {
-                        return Admission::Refused(Refused::new(refusal));
+                () = tokio::time::sleep_until(until) => {
+                    // Something may serve already, and its turn is still to come: nobody is refused for that.
+                    if let Look::Lease(lease) = self.look(avoid.as_ref()) {
+                        return Admission::Admitted(lease);
                     }
-                    Some(_) if until < deadline => {}
-                    Some(_) | None => {
-                        return Admission::Refused(Refused::after(Refusal::HoldExpired, seconds(expected)));
+                    match avoid.take() {
+                        Some(Avoid { otherwise: Some(refusal), .. }) if until == patience => {
+                            return Admission::Refused(Refused::new(refusal));
+                        }
+                        Some(_) if until < deadline => {}
+                        Some(_) | None => {
+                            return Admission::Refused(Refused::after(Refusal::HoldExpired, seconds(expected)));
+                        }
                     }
-                },
+                }
             }
         }
     }
@@ -171,27 +183,4 @@ impl<'a> Hold<'a> {
 
 fn seconds(wait: Option<Duration>) -> Option<u32> {
     wait.map(|wait| u32::try_from(millis(wait).div_ceil(1_000).max(1)).unwrap_or(u32::MAX))
-}
-
-/// One of the requests that wait.
-struct Held<'a>(&'a Shared);
-
-impl<'a> Held<'a> {
-    fn begin(shared: &'a Shared) -> Option<Self> {
-        use std::sync::atomic::Ordering;
-        let most = u64::try_from(shared.config.hold.requests).unwrap_or(u64::MAX);
-        shared
-            .counters
-            .held_now
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now < most).then_some(now + 1))
-            .ok()?;
-        bump(&shared.counters.held);
-        Some(Self(shared))
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.counters.held_now.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
-    }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::PlaneConfig;
 use crate::counters::{Counters, PlaneCounters};
 use crate::local::LocalEndpoints;
+use crate::room::Room;
 use crate::table::RouteTable;
 use crate::worker::Worker;
 
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     /// Told of every change of `table` and `closed`, after it.
     pub(crate) changed: Notify,
     pub(crate) counters: Counters,
+    /// What waits, over all slots.
+    pub(crate) room: Room,
     pub(crate) connections: Arc<Semaphore>,
     /// No more is accepted; what is open may finish.
     pub(crate) stop: CancellationToken,
@@ -69,6 +72,7 @@ impl Plane {
             closed: ArcSwapOption::empty(),
             changed: Notify::new(),
             counters: Counters::default(),
+            room: Room::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
         });
@@ -102,7 +106,7 @@ impl Plane {
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> PlaneCounters {
-        self.shared.counters.read()
+        self.shared.counters.read(self.shared.room.held())
     }
 
     /// Stops accepting, closes idle connections, lets the others finish, and aborts what is left at the

@@ -18,6 +18,7 @@ use crate::hold::{NoTable, first_table};
 use crate::local::{LocalRequest, is_lifecycle, is_reserved};
 use crate::refuse::Refused;
 use crate::relay::RelayBody;
+use crate::room::weight;
 use crate::worker::Worker;
 
 /// Answers one request, or finds that nobody waits for the answer.
@@ -71,9 +72,9 @@ async fn route(
     if let Some(refusal) = shared.closed.load().as_deref() {
         return refuse(*refusal);
     }
-    let mut hold_until = None;
+    let (weight, mut hold_until) = (weight(&head), None);
     if shared.table.load().is_pending() {
-        match first_table(shared, conn).await {
+        match first_table(shared, conn, weight).await {
             Ok(deadline) => hold_until = Some(deadline),
             Err(NoTable::Refused(refused)) => return Ok(refused.answer(shared, None, conn.trusted)),
             Err(NoTable::ClientGone) => return Err(Gone),
@@ -96,7 +97,7 @@ async fn route(
         // Told nothing, hyper sends no body with a GET or a HEAD.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let outbound = Outbound { method: parts.method, uri, headers, body, upgrade, class, hold_until };
+    let outbound = Outbound { method: parts.method, uri, headers, body, upgrade, class, weight, hold_until };
     forward(worker, conn, &slot, outbound).await
 }
 

@@ -1,23 +1,18 @@
-//! What a slot's requests meet: a target, or its absence; and the queue of those who wait for one.
+//! What a slot's requests meet: a target, or its absence.
+//!
+//! Must not live here: the order of those who wait (that is `queue`), or the bounds of waiting (`room`).
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use arc_swap::ArcSwap;
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use router_core::leases::History;
 use supervisor_protocol::{Refusal, Tick};
 
+use crate::queue::{Place, Queue};
+use crate::room::{Held, Room};
 use crate::target::Target;
-
-/// How many waiting requests a publication wakes at once. Each of them wakes the next when it has been
-/// admitted, so that a new generation does not meet them all in one moment.
-const RELEASED_AT_ONCE: usize = 8;
 
 /// Why nothing serves a slot, and what its requests meet meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,32 +31,14 @@ pub enum Absence {
 pub struct SlotRoute {
     state: ArcSwap<SlotState>,
     history: Mutex<History>,
-    queue: Mutex<Queue>,
+    queue: Arc<Queue>,
+    pub(crate) room: Room,
 }
 
 #[derive(Debug)]
 pub(crate) enum SlotState {
     Serving(Arc<Target>),
     Absent(Absence),
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    next: u64,
-    waiting: BTreeMap<u64, Arc<Waiter>>,
-}
-
-#[derive(Debug, Default)]
-struct Waiter {
-    woken: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Waiter {
-    fn wake(&self) {
-        self.woken.store(true, Ordering::Release);
-        self.waker.wake();
-    }
 }
 
 impl SlotRoute {
@@ -71,19 +48,22 @@ impl SlotRoute {
         Arc::new(Self {
             state: ArcSwap::from_pointee(SlotState::Absent(absence)),
             history: Mutex::default(),
-            queue: Mutex::default(),
+            queue: Arc::default(),
+            room: Room::default(),
         })
     }
 
     /// Makes `target` the one that serves, at once and for every worker, and gives back the one that did.
-    /// The caller retires that one afterwards, never before.
+    /// The caller retires that one afterwards, never before. Those who wait are let in one after another.
+    ///
+    /// A target that was withdrawn may come back: [`Target::restore`] it first.
     pub fn publish(&self, target: Arc<Target>) -> Option<Arc<Target>> {
         if let Some(current) = self.current() {
             *self.history.lock() = current.history();
         }
         target.inherit(&self.history.lock());
         let before = self.state.swap(Arc::new(SlotState::Serving(target)));
-        self.wake(RELEASED_AT_ONCE);
+        self.queue.release();
         serving(&before)
     }
 
@@ -100,14 +80,20 @@ impl SlotRoute {
         if let Some(target) = &target {
             *self.history.lock() = target.history();
         }
-        self.wake(usize::MAX);
+        self.queue.call_all();
         target
     }
 
     /// How many requests wait for this slot.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.queue.lock().waiting.len()
+        self.queue.len()
+    }
+
+    /// What waits for this slot, and how long anything ever has.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.room.held()
     }
 
     pub(crate) fn state(&self) -> arc_swap::Guard<Arc<SlotState>> {
@@ -115,19 +101,13 @@ impl SlotRoute {
     }
 
     /// Takes a place at the end of the queue.
-    pub(crate) fn enqueue(self: &Arc<Self>) -> Place {
-        let waiter = Arc::new(Waiter::default());
-        let mut queue = self.queue.lock();
-        let number = queue.next;
-        queue.next += 1;
-        queue.waiting.insert(number, waiter.clone());
-        Place { slot: self.clone(), number, waiter }
+    pub(crate) fn enqueue(&self) -> Place {
+        Queue::enqueue(&self.queue)
     }
 
-    /// Lets the first of those who wait look at the slot again.
-    pub(crate) fn wake(&self, most: usize) {
-        let queue = self.queue.lock();
-        queue.waiting.values().filter(|waiter| !waiter.woken.load(Ordering::Acquire)).take(most).for_each(|w| w.wake());
+    /// Lets all who wait look at the slot again.
+    pub(crate) fn call_all(&self) {
+        self.queue.call_all();
     }
 }
 
@@ -144,110 +124,6 @@ fn serving(state: &SlotState) -> Option<Arc<Target>> {
     }
 }
 
-/// A place in the queue of a slot, in the order of arrival. Leaving it lets the next one go.
-#[derive(Debug)]
-pub(crate) struct Place {
-    slot: Arc<SlotRoute>,
-    number: u64,
-    waiter: Arc<Waiter>,
-}
-
-impl Place {
-    /// Forgets the last call. To be followed by a look at the slot, and then by [`Place::called`]: a
-    /// change after this moment is not missed.
-    pub(crate) fn rearm(&self) {
-        self.waiter.woken.store(false, Ordering::Release);
-    }
-
-    /// Resolves when the slot has changed since [`Place::rearm`].
-    pub(crate) async fn called(&self) {
-        poll_fn(|cx| {
-            self.waiter.waker.register(cx.waker());
-            if self.waiter.woken.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.slot.queue.lock().waiting.remove(&self.number);
-        if serving(&self.slot.state.load()).is_some() {
-            self.slot.wake(1);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-    use crate::target::{TargetLabel, Upstream};
-    use supervisor_protocol::{Generation, Nonce, ServiceName, VersionName};
-
-    fn target(generation: u64) -> Arc<Target> {
-        let label = TargetLabel {
-            service: ServiceName::new("svc").unwrap(),
-            version: VersionName::new("v1").unwrap(),
-            generation: Generation(generation),
-        };
-        let upstream = Upstream::Tcp(([127, 0, 0, 1], 9).into());
-        Target::new(label, Nonce::new("n").unwrap(), upstream, Clock::start())
-    }
-
-    #[test]
-    fn f02_a_publication_is_visible_before_the_old_target_is_given_back() {
-        let slot = SlotRoute::new(Absence::Hold { forecast: None });
-        assert!(slot.current().is_none());
-        assert!(slot.publish(target(1)).is_none());
-        let old = slot.publish(target(2)).unwrap();
-        assert_eq!(old.label().generation, Generation(1));
-        assert!(!old.is_retired());
-        assert_eq!(slot.current().unwrap().label().generation, Generation(2));
-    }
-
-    #[test]
-    fn places_are_called_in_the_order_of_arrival_and_pass_the_call_on() {
-        let slot = SlotRoute::new(Absence::Hold { forecast: None });
-        let mut places: Vec<Place> = (0..20).map(|_| slot.enqueue()).collect();
-        let woken = |places: &[Place]| -> Vec<u64> {
-            places.iter().filter(|p| p.waiter.woken.load(Ordering::Acquire)).map(|p| p.number).collect()
-        };
-        slot.publish(target(1));
-        assert_eq!(woken(&places), (0..8).collect::<Vec<_>>());
-        places.drain(..2);
-        assert_eq!(woken(&places), (2..10).collect::<Vec<_>>());
-        slot.withdraw(Absence::Hold { forecast: None });
-        assert_eq!(woken(&places).len(), 18);
-        assert_eq!(slot.waiting(), 18);
-    }
-
-    #[tokio::test]
-    async fn idle_resolves_with_the_last_lease_and_cut_ends_a_class() {
-        let target = target(1);
-        let connection = Arc::new(Flag::default());
-        let request = target.acquire(connection.clone()).unwrap();
-        let stream = target.acquire(connection.clone()).unwrap();
-        stream.reclass(StreamClass::Stream);
-        assert!(stream.begin_response());
-        target.retire();
-        assert!(target.acquire(connection.clone()).is_none());
-
-        let idle = tokio::spawn({
-            let target = target.clone();
-            async move { target.idle().await }
-        });
-        target.cut(StreamClass::Stream);
-        assert!(connection.is_raised());
-        assert_eq!(target.load().inflight, 1);
-        assert_eq!(target.load().ended.cut.stream, 1);
-        drop(stream);
-        drop(request);
-        idle.await.unwrap();
-        assert_eq!(target.load().ended.client_gone.request, 1);
-        assert_eq!(target.load().ended.total(), 2);
-    }
-
-    use crate::signal::Flag;
-    use supervisor_protocol::StreamClass;
-}
+#[path = "slot_tests.rs"]
+mod tests;

@@ -75,7 +75,7 @@ impl RouteTable {
 
     /// Lets every waiting request look again.
     pub(crate) fn wake_all(&self) {
-        self.slots.values().flat_map(BTreeMap::values).for_each(|slot| slot.wake(usize::MAX));
+        self.slots.values().flat_map(BTreeMap::values).for_each(|slot| slot.call_all());
     }
 
     /// The slot of the most specific pattern that matches and names a slot.

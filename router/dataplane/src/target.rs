@@ -1,7 +1,7 @@
 //! One generation as the plane sees it: where it listens, what it has admitted, and its end.
 //!
 //! A request holds a [`Lease`] from admission to the last byte of its response. A target that is retired
-//! gives out no more of them; [`Target::idle`] resolves when the last has ended.
+//! gives out no more of them, until it is restored; [`Target::idle`] resolves when the last has ended.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -130,13 +130,21 @@ impl Target {
         }
     }
 
-    /// Whether [`Target::retire`] was called.
+    /// Takes [`Target::retire`] back: it admits again. What it had admitted was counted all the time and still
+    /// is. To be called before it is published again; until then only a request finds it that had looked
+    /// before it was withdrawn.
+    pub fn restore(&self) {
+        self.book.lock().restore();
+        self.pool.reopen();
+    }
+
+    /// Whether it admits nothing: [`Target::retire`] was called, and not taken back.
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.book.lock().is_retired()
     }
 
-    /// Resolves when no lease is live. Of lasting meaning only once the target is retired.
+    /// Resolves when no lease is live. Of lasting meaning only while the target is retired.
     pub async fn idle(&self) {
         loop {
             let emptied = self.emptied.notified();

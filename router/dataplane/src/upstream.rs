@@ -114,12 +114,17 @@ impl IdlePool {
         self.shards[worker % SHARDS].lock().retain(|kept| kept.since.elapsed() < idle && !kept.channel.is_dead());
     }
 
-    /// Closes everything that is unused, now and from now on.
+    /// Closes everything that is unused, now and until [`IdlePool::reopen`].
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for shard in &self.shards {
             shard.lock().clear();
         }
+    }
+
+    /// Keeps unused connections again.
+    pub(crate) fn reopen(&self) {
+        self.closed.store(false, Ordering::Release);
     }
 }
 

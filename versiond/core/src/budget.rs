@@ -19,8 +19,10 @@ pub struct Budget {
     /// In which every router notices an unready host: its check interval and two check timeouts.
     pub detection: Duration,
     pub hold: Duration,
-    /// Requests that may wait at once.
+    /// Requests that may wait at once, over all slots; three quarters of them for one slot.
     pub hold_requests: u32,
+    /// What these may take of memory, in bytes, shared likewise.
+    pub hold_bytes: u64,
     pub ready_window: Duration,
     pub ready_max: Duration,
     pub ready_probe: Duration,
@@ -44,6 +46,7 @@ impl Default for Budget {
             detection: seconds(7),
             hold: seconds(20),
             hold_requests: 1_000,
+            hold_bytes: 64 << 20,
             ready_window: minutes(1),
             ready_max: minutes(32),
             ready_probe: Duration::from_millis(100),
@@ -55,6 +58,21 @@ impl Default for Budget {
             shutdown_budget: minutes(25),
             host_drain_min: minutes(2),
             catalog_poll: seconds(30),
+        }
+    }
+}
+
+/// A number of bytes as an operator writes it: in the largest unit of which it is a whole number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes % (1 << 30) == 0 => write!(f, "{}GiB", bytes >> 30),
+            bytes if bytes % (1 << 20) == 0 => write!(f, "{}MiB", bytes >> 20),
+            bytes if bytes % (1 << 10) == 0 => write!(f, "{}KiB", bytes >> 10),
+            bytes => write!(f, "{bytes}B"),
         }
     }
 }
@@ -213,7 +231,7 @@ impl Budget {
             .collect()
     }
 
-    const MEANINGS: [(&'static str, &'static str); 18] = [
+    const MEANINGS: [(&'static str, &'static str); 19] = [
         ("poll", "between two readings of the catalog"),
         ("ready_window", "a candidate becomes ready within this"),
         ("ready_max", "however often it says that it is initializing, within this"),
@@ -221,7 +239,8 @@ impl Budget {
         ("live_probe", "between two probes of what serves"),
         ("live_expiry", "an older answer counts as unready"),
         ("hold", "a request waits for a serving generation"),
-        ("hold_requests", "requests that wait at once"),
+        ("hold_requests", "requests that wait at once, three quarters of them for one slot"),
+        ("hold_bytes", "memory that these may take, shared likewise"),
         ("drain", "the whole drain of a generation, one absolute deadline"),
         ("drain_request", "of which ordinary requests"),
         ("drain_stream", "of which streams"),
@@ -237,6 +256,7 @@ impl Budget {
     fn shown(&self, key: &str) -> String {
         let span = match key {
             "hold_requests" => return self.hold_requests.to_string(),
+            "hold_bytes" => return Bytes(self.hold_bytes).to_string(),
             "announce" => return self.announce.map_or("none".to_owned(), |announce| Span(announce).to_string()),
             "poll" => self.catalog_poll,
             "ready_window" => self.ready_window,

@@ -7,7 +7,7 @@ use camino::Utf8Path;
 use supervisor_protocol::ByClass;
 use supervisor_protocol::time::parse_duration;
 use toml::Spanned;
-use versiond_core::budget::{Budget, Span};
+use versiond_core::budget::{Budget, Bytes, Span};
 use versiond_core::catalog::MAX_SERVICES;
 
 use super::host::ValueError;
@@ -112,7 +112,10 @@ fn timing(source: &mut Source<'_>, file: file::Timing) -> Result<Budget, ConfigE
     let hold_requests = source.pick_or("timing.hold_requests", &requests, file.hold_requests, &shown, |text| {
         text.parse().ok().filter(|count| *count > 0).ok_or(ValueError::Count)
     })?;
-    Ok(Budget { announce, hold_requests, ..budget })
+    let shown = Bytes(budget.hold_bytes).to_string();
+    let hold_bytes =
+        source.pick_or("timing.hold_bytes", &["VERSIOND_HOLD_BYTES"], file.hold_bytes, &shown, host::bytes)?;
+    Ok(Budget { announce, hold_requests, hold_bytes, ..budget })
 }
 
 fn duration(

@@ -113,6 +113,7 @@ pub(super) struct Timing {
     pub(super) detection: Value,
     pub(super) hold: Value,
     pub(super) hold_requests: Value,
+    pub(super) hold_bytes: Value,
     pub(super) ready_window: Value,
     pub(super) ready_max: Value,
     pub(super) ready_probe: Value,

@@ -29,6 +29,8 @@ pub(super) enum ValueError {
     Truth,
     #[error("a whole number above zero")]
     Count,
+    #[error("a whole number above zero with its unit, as in `64MiB`: B, KiB, MiB or GiB")]
+    Bytes,
     #[error("an address with port, as in `127.0.0.1:8080`")]
     Address,
 }
@@ -141,6 +143,21 @@ fn ranges(
         source.settings.push(Setting { key, value, origin: Origin::Default });
         PeerRanges::private().0
     }))
+}
+
+/// A number of bytes. A bare number is refused, as for durations.
+pub(super) fn bytes(text: &str) -> Result<u64, ValueError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(ValueError::Bytes),
+    };
+    let number: u64 = number.parse().map_err(|_| ValueError::Bytes)?;
+    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or(ValueError::Bytes)
 }
 
 fn address(text: &str) -> Result<SocketAddr, ValueError> {

@@ -59,6 +59,7 @@ class = "job"
 announce = "none"
 drain_job = "5m"
 hold_requests = 10
+hold_bytes = "16 MiB"
 "#,
         &[],
     )
@@ -75,7 +76,7 @@ hold_requests = 10
     assert_eq!(service.environment["WORKERS"], "4");
     assert_eq!(config.timing.announce, None);
     assert_eq!(config.timing.drain_class.job, Duration::from_secs(300));
-    assert_eq!(config.timing.hold_requests, 10);
+    assert_eq!((config.timing.hold_requests, config.timing.hold_bytes), (10, 16 << 20));
     let setting = config.settings.iter().find(|setting| setting.key == "catalog.poll").unwrap();
     assert_eq!(setting.origin, Origin::File { path: "versiond.toml".into(), line: 15 });
 }
@@ -189,6 +190,9 @@ fn wrong_values_are_refused_with_their_line() {
         "[service.a.rollout]\nwindow = \"Tue 09:00-16:00 CET\"",
         "[service.a.rollout]\njitter = 60",
         "[timing]\nhold_requests = 0",
+        "[timing]\nhold_bytes = 1000",
+        "[timing]\nhold_bytes = \"0MiB\"",
+        "[timing]\nhold_bytes = \"99999999999GiB\"",
     ] {
         // `[host]` cannot be opened a second time: the required values stand elsewhere for these.
         let env = [("VERSIOND_HOST_ID", "h"), ("VERSIOND_CATALOG_SOURCE", "file:/c")];

@@ -1,9 +1,12 @@
 //! Requests for an approved slot that nothing serves: held within bounds, then refused by name.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use router_dataplane::{Absence, Upstream};
-use supervisor_protocol::{Refusal, Tick};
+use router_dataplane::{Absence, RouteTable, SlotRoute, Upstream};
+use supervisor_protocol::{Refusal, ServiceName, Tick, VersionName};
 use tokio::io::AsyncWriteExt;
 
 use crate::common::*;
@@ -27,7 +30,8 @@ async fn f16_requests_wait_for_the_next_generation_whatever_their_method() {
         assert_eq!((reply.status, reply.text().as_str()), (200, "new"));
     }
     let counters = rig.plane.counters();
-    assert_eq!((counters.held_now, counters.held, rig.slot.waiting()), (0, 40, 0));
+    assert_eq!((counters.held_now, counters.held_bytes_now, counters.held, rig.slot.waiting()), (0, 0, 40, 0));
+    assert_eq!(counters.held_longest_ms, rig.slot.held().longest_ms);
     assert!(counters.refused.values().all(|count| *count == 0));
 }
 
@@ -159,4 +163,135 @@ async fn a_target_that_is_retired_and_not_replaced_counts_as_absent() {
     until("held", || rig.plane.counters().held_now == 1).await;
     rig.publish(named("new").await);
     assert_eq!(client.reply().await.text(), "new");
+}
+
+/// Answers every request, and knows of none that was left.
+async fn calm() -> std::net::SocketAddr {
+    origin(|mut peer| async move {
+        while peer.request().await.is_some() {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            if peer.answer("calm").await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+// F01, F10: the old generation of a hold may come back when it does not empty in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f01_f10_a_generation_that_is_withdrawn_and_comes_back_fails_no_request() {
+    let rig = Rig::new();
+    let target = rig.publish(calm().await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..16)
+        .map(|n| {
+            let (stop, address) = (stop.clone(), rig.address);
+            tokio::spawn(async move {
+                let mut client = Client::connect(address).await;
+                let mut served = 0u64;
+                while !stop.load(Ordering::Relaxed) {
+                    let reply = match n % 2 {
+                        0 => client.get("/devshard/v1/x").await,
+                        _ => client.post("/devshard/v1/x", "body").await,
+                    };
+                    assert_eq!((reply.status, reply.text().as_str(), reply.complete), (200, "calm", true));
+                    served += 1;
+                }
+                served
+            })
+        })
+        .collect();
+    for round in 0..50 {
+        let before = target.load().admitted;
+        until("traffic", || target.load().admitted > before + 20).await;
+        rig.slot.withdraw(Absence::Hold { forecast: None }).unwrap().retire();
+        // Sooner or later than its work is over.
+        if round % 2 == 0 {
+            soon(target.idle()).await;
+            let (load, later) = (target.load(), rig.get("/nowhere").await);
+            assert_eq!((load.inflight, later.status, target.load().admitted), (0, 404, load.admitted));
+        }
+        target.restore();
+        assert!(rig.slot.publish(target.clone()).is_none());
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut served = 0;
+    for client in clients {
+        served += client.await.unwrap();
+    }
+    let load = target.load();
+    assert_eq!((load.admitted, load.ended.finished.request, load.inflight), (served, served, 0));
+    assert!(rig.plane.counters().refused.values().sum::<u64>() <= 25, "but for the 404s of this test");
+}
+
+#[tokio::test]
+async fn the_hold_is_bounded_in_bytes() {
+    let rig = Rig::with(|config| config.hold.bytes = 2_000);
+    let mut first = rig.client().await;
+    let padding = "a".repeat(1_000);
+    first.send(format!("GET /devshard/v1/x HTTP/1.1\r\nHost: a\r\nX-Padding: {padding}\r\n\r\n")).await;
+    until("held", || rig.plane.counters().held_now == 1).await;
+    assert!((1_000..1_200).contains(&rig.plane.counters().held_bytes_now));
+    // Its body may come along with its head, up to a whole buffer of it.
+    assert_eq!(rig.client().await.post("/devshard/v1/x", &padding).await.code(), "hold_full");
+    let mut small = rig.client().await;
+    small.send_get("/devshard/v1/x").await;
+    until("held", || rig.plane.counters().held_now == 2).await;
+    rig.publish(named("new").await);
+    assert_eq!((first.reply().await.text(), small.reply().await.text()), ("new".into(), "new".into()));
+    assert_eq!((rig.plane.counters().held_bytes_now, rig.slot.held().bytes), (0, 0));
+}
+
+// F16: of the room of the host a slot that is away for long leaves a part to the others.
+#[tokio::test]
+async fn f16_a_slot_cannot_take_all_the_room_that_there_is_to_wait() {
+    let rig = Rig::with(|config| config.hold.requests = 4);
+    let (service, other) = (ServiceName::new("devshardd").unwrap(), SlotRoute::new(Absence::Hold { forecast: None }));
+    let slots = [("v1", rig.slot.clone()), ("v2", other.clone())]
+        .map(|(name, slot)| ((service.clone(), VersionName::new(name).unwrap()), slot));
+    let routes = vec![("/devshard/{version}".parse().unwrap(), service)];
+    rig.plane.replace_table(Arc::new(RouteTable::new(routes, BTreeMap::from(slots))));
+    let mut greedy = Vec::new();
+    for n in 1..=3 {
+        let mut client = rig.client().await;
+        client.send_get("/devshard/v1/x").await;
+        until("held", || rig.slot.held().requests == n).await;
+        greedy.push(client);
+    }
+    assert_eq!(rig.get("/devshard/v1/x").await.code(), "hold_full");
+    let mut modest = rig.client().await;
+    modest.send_get("/devshard/v2/x").await;
+    until("held", || other.held().requests == 1).await;
+    assert_eq!(rig.get("/devshard/v2/x").await.code(), "hold_full");
+    assert_eq!(rig.plane.counters().refused[&Refusal::HoldFull], 2);
+    rig.publish(named("new").await);
+    for mut client in greedy {
+        assert_eq!(client.reply().await.text(), "new");
+    }
+    assert_eq!((rig.plane.counters().held_now, other.held().requests), (1, 1));
+}
+
+/// Nobody is refused because the turns after a publication are spread over time.
+#[tokio::test]
+async fn whoever_runs_out_of_time_before_its_turn_is_admitted_all_the_same() {
+    // The turns of 300 take longer.
+    let rig = Rig::with(|config| config.hold.time = Duration::from_millis(400));
+    let mut clients = Vec::new();
+    for _ in 0..300 {
+        let mut client = rig.client().await;
+        client.send_get("/devshard/v1/x").await;
+        clients.push(client);
+    }
+    until("held", || rig.plane.counters().held == 300).await;
+    rig.publish(named("new").await);
+    // On a machine that is busy enough some ran out of time before the publication; none does after it.
+    let expired = rig.plane.counters().refused[&Refusal::HoldExpired];
+    let mut served = 0;
+    for mut client in clients {
+        let reply = client.reply().await;
+        assert!(reply.status == 200 || reply.code() == "hold_expired", "{} {}", reply.status, reply.text());
+        served += u64::from(reply.status == 200);
+    }
+    assert_eq!(served, 300 - expired);
 }
