@@ -13,9 +13,11 @@
 mod common;
 
 mod catalog;
+mod clock;
 mod cordon;
 mod crash;
 mod effects;
+mod exhaustion;
 mod first_start;
 mod http;
 mod kill;

@@ -189,6 +189,23 @@ impl Node {
         }
     }
 
+    /// The same, also over a start.
+    pub(crate) async fn until_admin(&self, is: impl Fn(&Status) -> bool) -> Status {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < WITHIN {
+            assert!(self.supervisor.exited().is_none(), "versiond has ended:\n{}", self.last_words());
+            if let Ok(status) = self.supervisor.status().await {
+                if is(&status) {
+                    return status;
+                }
+                last = Some(status);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!("not within {WITHIN:?}: {last:#?}\n{}", self.last_words())
+    }
+
     /// Waits for a reason of a slot.
     pub(crate) async fn until_why(&self, name: &str, is: impl Fn(&Reason) -> bool) -> Reason {
         let reasons = |status: &Status| slot(status, name).map(|slot| slot.reasons.clone()).unwrap_or_default();
