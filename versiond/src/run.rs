@@ -150,6 +150,8 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         clock,
         commands,
         waiters: Semaphore::new(64),
+        logs: spawner.logs(),
+        log_readers: admin::log_readers(),
     };
     admin::serve(admin, listeners.admin, listeners.metrics)?;
     tracing::info!(listen = %config.host.listen, admin = %config.host.admin, id = %config.host.id, "versiond runs");

@@ -52,6 +52,17 @@ pub(crate) async fn get_unix(socket: &Utf8Path, path: &str) -> anyhow::Result<An
     whole(stream, path).await
 }
 
+/// The first line of an answer that may never end.
+pub(crate) async fn first_line(socket: &Utf8Path, path: &str) -> String {
+    let mut body = send(UnixStream::connect(socket).await.unwrap(), path).await.unwrap().into_body();
+    let mut text = Vec::new();
+    while !text.contains(&b'\n') {
+        let data = body.frame().await.expect("a line before the end").unwrap().into_data().unwrap();
+        text.extend_from_slice(&data);
+    }
+    String::from_utf8(text).unwrap().lines().next().unwrap().to_owned()
+}
+
 async fn whole<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, path: &str) -> anyhow::Result<Answer> {
     let exchange = async {
         let (head, body) = send(stream, path).await?.into_parts();

@@ -22,6 +22,7 @@ mod first_start;
 mod http;
 mod kill;
 mod local_state;
+mod logs;
 mod metrics;
 mod mirror;
 mod node;

@@ -3,6 +3,8 @@
 //!
 //! Lives here: routes, bodies, errors. Must not live here: what they show (that is the board).
 
+mod logs;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use versiond_core::host::{Cordon, CordonError};
 use crate::board::Board;
 use crate::host::{Wait, long_poll};
 use crate::metrics::Metrics;
+use crate::process::Logs;
 use crate::supervisor::{Commands, Recorder, chain};
 
 /// What the API works with.
@@ -34,6 +37,13 @@ pub(crate) struct Admin {
     pub(crate) clock: Clock,
     pub(crate) commands: Commands,
     pub(crate) waiters: Semaphore,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) log_readers: Arc<Semaphore>,
+}
+
+/// The places of those who read logs.
+pub(crate) fn log_readers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(logs::READERS))
 }
 
 /// Why the admin listener could not be opened.
@@ -91,6 +101,7 @@ async fn run(admin: Arc<Admin>, listener: std::os::unix::net::UnixListener, metr
         .route("/v1/status", get(status))
         .route("/v1/why", get(why))
         .route("/v1/drain", get(drain_status).post(drain).delete(undrain))
+        .route("/v1/services/{service}/versions/{version}/logs", get(logs::logs))
         .route("/v1/services/{service}/versions/{version}/{verb}", post(order))
         .route("/drain/status", get(drain_status))
         .route("/metrics", get(render))

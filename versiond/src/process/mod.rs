@@ -16,9 +16,11 @@
 
 pub mod identity;
 pub mod launch;
+pub mod logs;
 pub mod oneshot;
 pub mod output;
 pub mod ports;
+pub mod ring;
 pub mod running;
 pub mod seal;
 pub mod sockets;
@@ -28,6 +30,7 @@ pub mod sweep;
 mod sys;
 
 pub use identity::{BootId, ProcessId};
+pub use logs::{Logs, NoLog, Reader};
 pub use nix::sys::signal::Signal;
 pub use output::{LogQueue, Output, OutputLabel, OutputSink};
 pub use ports::{PortAllocator, PortLease, PortRange, PortsExhausted};

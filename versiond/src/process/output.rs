@@ -1,11 +1,10 @@
 //! What children print: read at once, always, whatever becomes of it.
 //!
 //! A reader task per pipe cuts the stream into lines and puts them into a bounded queue; one thread
-//! takes them to the log. When the log's sink stops reading, the queue fills, further lines are dropped
+//! takes them to the log; beside it each generation has a ring of its latest lines ([`super::logs`]). When the log's sink stops reading, the queue fills, further lines are dropped
 //! and counted, and a mark says how many; the child never waits. Must not live here: log formats.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,20 +12,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::OFlag;
 use parking_lot::{Condvar, Mutex};
+use supervisor_protocol::admin::LogStream;
 use supervisor_protocol::{Generation, ServiceName, VersionName};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::logs::{Logs, Writer};
+use super::ring::OVERHEAD;
+
 /// The longest line in bytes; a longer one is cut into pieces.
 pub const MAX_LINE: usize = 16 << 10;
 /// What waits for the log at most, in bytes, over all children.
 pub const MAX_QUEUED: usize = 4 << 20;
-/// What is kept of the latest output of each child, in bytes.
-const MAX_TAIL: usize = 64 << 10;
-/// What a line costs in the queue besides its text, in bytes.
-const OVERHEAD: usize = 128;
 
 /// Where a child's output goes.
 #[derive(Debug, Clone)]
@@ -45,29 +44,13 @@ pub struct OutputLabel {
     pub generation: Generation,
 }
 
-/// One of a child's two streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl fmt::Display for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        })
-    }
-}
-
 /// What the log gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogItem {
     Line {
         label: Arc<OutputLabel>,
-        stream: Stream,
-        text: String,
+        stream: LogStream,
+        text: Arc<str>,
     },
     /// So many lines of this child were lost here.
     Dropped {
@@ -81,6 +64,8 @@ pub enum LogItem {
 pub struct LogQueue {
     state: Mutex<Queued>,
     filled: Condvar,
+    /// What is remembered beside it, whatever becomes of the log.
+    logs: Arc<Logs>,
 }
 
 #[derive(Debug, Default)]
@@ -122,7 +107,7 @@ impl LogQueue {
     /// # Errors
     /// The kernel refuses a thread.
     pub fn to(mut sink: impl FnMut(LogItem) + Send + 'static) -> io::Result<Arc<Self>> {
-        let queue = Arc::new(Self { state: Mutex::new(Queued::default()), filled: Condvar::new() });
+        let queue = Arc::new(Self { state: Mutex::default(), filled: Condvar::new(), logs: Arc::default() });
         let source = Arc::clone(&queue);
         let deliver = move || {
             loop {
@@ -133,8 +118,14 @@ impl LogQueue {
         Ok(queue)
     }
 
+    /// What is remembered of the children's output.
+    #[must_use]
+    pub fn logs(&self) -> Arc<Logs> {
+        Arc::clone(&self.logs)
+    }
+
     /// Queues a line or counts it as lost; never waits. Returns whether it was queued.
-    fn push(&self, label: &Arc<OutputLabel>, stream: Stream, text: String) -> bool {
+    fn push(&self, label: &Arc<OutputLabel>, stream: LogStream, text: Arc<str>) -> bool {
         let mut state = self.state.lock();
         let cost = text.len() + OVERHEAD;
         // Once something was lost everything is, until the thread comes by: the marks keep their places.
@@ -164,15 +155,15 @@ impl LogQueue {
 /// What one child has printed.
 #[derive(Debug)]
 pub struct Output {
-    kept: Mutex<Kept>,
+    kept: Kept,
     dropped: AtomicU64,
     open: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
 enum Kept {
-    Tail { lines: VecDeque<String>, bytes: usize },
-    Captured(Captured),
+    Lines(Writer),
+    Captured(Mutex<Captured>),
 }
 
 /// Output kept whole.
@@ -188,8 +179,8 @@ impl Output {
     /// The latest lines of a logged child, oldest first, at most `count`.
     #[must_use]
     pub fn tail(&self, count: usize) -> Vec<String> {
-        match &*self.kept.lock() {
-            Kept::Tail { lines, .. } => lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect(),
+        match &self.kept {
+            Kept::Lines(lines) => lines.tail(count),
             Kept::Captured(_) => Vec::new(),
         }
     }
@@ -210,30 +201,25 @@ impl Output {
     /// What has been captured so far; empty for a logged child.
     #[must_use]
     pub fn captured(&self) -> Captured {
-        match &*self.kept.lock() {
-            Kept::Captured(captured) => captured.clone(),
-            Kept::Tail { .. } => Captured::default(),
+        match &self.kept {
+            Kept::Captured(captured) => captured.lock().clone(),
+            Kept::Lines(_) => Captured::default(),
         }
     }
 
-    fn remember(&self, line: &str) {
-        let mut kept = self.kept.lock();
-        if let Kept::Tail { lines, bytes } = &mut *kept {
-            *bytes += line.len() + OVERHEAD;
-            lines.push_back(line.to_owned());
-            while *bytes > MAX_TAIL {
-                let Some(oldest) = lines.pop_front() else { break };
-                *bytes -= oldest.len() + OVERHEAD;
-            }
+    fn remember(&self, stream: LogStream, line: &Arc<str>) {
+        match &self.kept {
+            Kept::Lines(lines) => lines.push(stream, Arc::clone(line)),
+            Kept::Captured(_) => {}
         }
     }
 
-    fn capture(&self, stream: Stream, bytes: &[u8], limit: usize) {
-        let mut kept = self.kept.lock();
-        if let Kept::Captured(captured) = &mut *kept {
+    fn capture(&self, stream: LogStream, bytes: &[u8], limit: usize) {
+        if let Kept::Captured(captured) = &self.kept {
+            let captured = &mut *captured.lock();
             let into = match stream {
-                Stream::Stdout => &mut captured.stdout,
-                Stream::Stderr => &mut captured.stderr,
+                LogStream::Stdout => &mut captured.stdout,
+                LogStream::Stderr => &mut captured.stderr,
             };
             let room = limit.saturating_sub(into.len());
             into.extend_from_slice(&bytes[..room.min(bytes.len())]);
@@ -261,11 +247,11 @@ impl Pipes {
 /// Starts the readers of a child's output.
 pub(super) fn collect(pipes: Pipes, sink: &OutputSink, log: &Arc<LogQueue>, runtime: &Handle) -> Arc<Output> {
     let kept = match sink {
-        OutputSink::Log(_) => Kept::Tail { lines: VecDeque::new(), bytes: 0 },
-        OutputSink::Capture { .. } => Kept::Captured(Captured::default()),
+        OutputSink::Log(label) => Kept::Lines(log.logs.open(label)),
+        OutputSink::Capture { .. } => Kept::Captured(Mutex::default()),
     };
-    let output = Arc::new(Output { kept: Mutex::new(kept), dropped: AtomicU64::new(0), open: watch::Sender::new(2) });
-    for (stream, fd) in [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)] {
+    let output = Arc::new(Output { kept, dropped: AtomicU64::new(0), open: watch::Sender::new(2) });
+    for (stream, fd) in [(LogStream::Stdout, pipes.stdout), (LogStream::Stderr, pipes.stderr)] {
         let output = Arc::clone(&output);
         match sink {
             OutputSink::Log(label) => {
@@ -294,6 +280,9 @@ fn finish(output: &Output, end: io::Result<()>) {
         tracing::warn!(%error, "a child's output can be read no further");
     }
     output.open.send_modify(|streams| *streams = streams.saturating_sub(1));
+    if let (Kept::Lines(lines), 0) = (&output.kept, *output.open.borrow()) {
+        lines.end();
+    }
 }
 
 /// Reads to the end of the stream, which is told by an empty piece.
@@ -311,7 +300,7 @@ async fn read<S>(fd: OwnedFd, mut state: S, mut take: impl FnMut(&mut S, &[u8]))
 
 struct Lines<'a> {
     label: Arc<OutputLabel>,
-    stream: Stream,
+    stream: LogStream,
     log: Arc<LogQueue>,
     output: &'a Output,
 }
@@ -319,8 +308,8 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn emit(&self, line: &[u8]) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let text = String::from_utf8_lossy(line).into_owned();
-        self.output.remember(&text);
+        let text: Arc<str> = String::from_utf8_lossy(line).into();
+        self.output.remember(self.stream, &text);
         if !self.log.push(&self.label, self.stream, text) {
             self.output.dropped.fetch_add(1, Ordering::Relaxed);
         }

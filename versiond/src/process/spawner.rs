@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::launch::{self, Order, Report, Step};
+use super::logs::Logs;
 use super::output::{self, LogQueue, OutputSink, Pipes};
 use super::running::{self, ExitInfo, Running};
 use super::seal::{Program, Sealed};
@@ -114,6 +115,12 @@ impl Spawner {
         let forker = Forker { launcher, shared: Arc::clone(&shared) };
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || forker.run(&inbox))?;
         Ok(Self { requests, shared, log })
+    }
+
+    /// What is remembered of the children's output.
+    #[must_use]
+    pub fn logs(&self) -> Arc<Logs> {
+        self.log.logs()
     }
 
     /// From the return of this call on nothing is forked; every [`Spawner::prepare`] is refused.
