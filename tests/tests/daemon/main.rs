@@ -26,6 +26,7 @@ mod logs;
 mod metrics;
 mod mirror;
 mod node;
+mod powercut;
 mod refusals;
 mod releases;
 mod stop;
