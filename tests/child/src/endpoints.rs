@@ -20,9 +20,18 @@ use supervisor_sdk::Identity;
 use supervisor_sdk::axum::{self, Router};
 use tokio::time::Instant;
 
+use crate::acts::Database;
+use crate::behaviour::{Behaviour, Crash};
+
 /// Who answers, and what it has done so far.
 struct Demo {
-    build: &'static str,
+    build: String,
+    crashes: bool,
+    errors_percent: u64,
+    work: Duration,
+    /// Requests for work, answered well or not.
+    works: AtomicU64,
+    _database: Database,
     /// The slot's version name.
     version: Option<String>,
     generation: Option<u64>,
@@ -44,9 +53,14 @@ impl Demo {
 type Shared = State<Arc<Demo>>;
 
 /// Every endpoint.
-pub(crate) fn router(build: &'static str, identity: &Identity) -> Router {
+pub(crate) fn router(behaviour: &Behaviour, identity: &Identity, database: Database) -> Router {
     let demo = Demo {
-        build,
+        build: behaviour.build.clone(),
+        crashes: behaviour.crash == Some(Crash::FirstRequest),
+        errors_percent: behaviour.errors_percent.into(),
+        work: Duration::from_millis(behaviour.work_ms),
+        works: AtomicU64::new(0),
+        _database: database,
         version: identity.version.as_ref().map(VersionName::to_string),
         generation: identity.generation.map(|generation| generation.0),
         hellos: AtomicU64::new(0),
@@ -58,12 +72,30 @@ pub(crate) fn router(build: &'static str, identity: &Identity) -> Router {
         .route("/upload", post(upload).put(upload))
         .route("/ws", any(numbered_echo))
         .route("/executions", get(executions))
+        .route("/work", any(work))
         .with_state(Arc::new(demo))
 }
 
 async fn hello(State(demo): Shared) -> Json<Value> {
+    if demo.crashes {
+        std::process::abort();
+    }
     let seq = demo.hellos.fetch_add(1, Ordering::Relaxed) + 1;
     Json(demo.signed(json!({"version": demo.version, "pid": std::process::id(), "seq": seq})))
+}
+
+/// Takes the time that the build needs for it, and fails as often as it does.
+async fn work(State(demo): Shared) -> Response {
+    if demo.crashes {
+        std::process::abort();
+    }
+    tokio::time::sleep(demo.work).await;
+    let n = demo.works.fetch_add(1, Ordering::Relaxed);
+    // Spread evenly over each hundred.
+    if (n * demo.errors_percent) % 100 + demo.errors_percent >= 100 {
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(demo.signed(json!({"n": n})))).into_response();
+    }
+    Json(demo.signed(json!({"n": n}))).into_response()
 }
 
 async fn executions(State(demo): Shared) -> Json<Value> {

@@ -1,25 +1,19 @@
-//! The child that the demo rolls: short requests, numbered streams, uploads, WebSockets. Every answer
-//! names the build and generation that gave it, so that a client can prove what it was served by.
-//! The binaries differ in nothing but their build tag, which nothing overrides.
+//! The child that the demo rolls and the tests torment: short requests, numbered streams, uploads, WebSockets.
+//! Every answer names the build and generation that gave it, so that a client can prove what it was served by.
+//! The binaries differ in nothing but their [`Behaviour`], which nothing overrides.
 
+mod acts;
+mod behaviour;
 mod endpoints;
+mod worker;
 
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use supervisor_sdk::{Child, Context, StateKind, StreamClass, describe};
-
-/// How a build behaves at its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Temper {
-    /// It becomes ready.
-    Willing,
-    /// It says `model missing` for ever.
-    Stuck,
-    /// It becomes ready, and says that its state lives in its data directory.
-    Local,
-}
+pub use behaviour::{Behaviour, BehaviourError, Crash, Unready};
+use supervisor_sdk::{Child, Context, StreamClass, describe};
+pub use supervisor_sdk::{DataFormats, Role, StateKind};
 
 /// Milliseconds for which the child says `initializing` before it is ready.
 pub const READY_AFTER: &str = "--ready-after";
@@ -28,35 +22,47 @@ pub const CRASH_AFTER: &str = "--crash-after";
 
 /// The whole of a demo binary's `main`.
 #[must_use]
-pub fn main(build: &'static str, temper: Temper) -> ExitCode {
-    let state = match temper {
-        Temper::Willing | Temper::Stuck => StateKind::None,
-        Temper::Local => StateKind::Local,
+pub fn main(behaviour: Behaviour) -> ExitCode {
+    if let Some(code) = acts::begin(&behaviour) {
+        return code;
+    }
+    let mut about = describe("demo", format!("{}+{}", env!("CARGO_PKG_VERSION"), behaviour.build), behaviour.state);
+    about.data = behaviour.data;
+    about.undrain = behaviour.undrain;
+    about.streams = match behaviour.role {
+        Role::Server => StreamClass::ALL.to_vec(),
+        Role::Worker => vec![StreamClass::Job],
     };
-    let mut about = describe("demo", format!("{}+{build}", env!("CARGO_PKG_VERSION")), state);
-    about.streams = StreamClass::ALL.to_vec();
-    Child::new(about).flag(READY_AFTER, "MS").flag(CRASH_AFTER, "MS").serve(async move |context: Context| {
-        let ready_after = millis(&context, READY_AFTER)?;
-        if let Some(after) = millis(&context, CRASH_AFTER)? {
-            tokio::spawn(async move {
-                tokio::time::sleep(after).await;
-                std::process::abort();
-            });
-        }
-        let readiness = context.readiness();
-        match (temper, ready_after) {
-            (Temper::Stuck, _) => readiness.unready("model missing"),
-            (Temper::Willing | Temper::Local, None) => {}
-            (Temper::Willing | Temper::Local, Some(after)) => {
-                readiness.initializing("warming up");
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    readiness.ready();
-                });
-            }
-        }
-        Ok::<_, Box<dyn Error + Send + Sync>>(endpoints::router(build, context.identity()))
-    })
+    let role = behaviour.role;
+    let child = Child::new(about).flag(READY_AFTER, "MS").flag(CRASH_AFTER, "MS");
+    match role {
+        Role::Server => child.serve(async move |context: Context| {
+            let database = begin(&behaviour, &context)?;
+            Ok::<_, Box<dyn Error + Send + Sync>>(endpoints::router(&behaviour, context.identity(), database))
+        }),
+        Role::Worker => child.work(async move |context: Context| {
+            let _database = begin(&behaviour, &context)?;
+            worker::work(context).await
+        }),
+    }
+}
+
+/// What both kinds do before they serve or work.
+fn begin(behaviour: &Behaviour, context: &Context) -> Result<acts::Database, Box<dyn Error + Send + Sync>> {
+    let database = acts::Database::open(behaviour, context.data_dir())?;
+    let ready_after = millis(context, READY_AFTER)?.unwrap_or(Duration::from_millis(behaviour.ready_after_ms));
+    if let Some(after) = millis(context, CRASH_AFTER)? {
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            std::process::abort();
+        });
+    }
+    if !ready_after.is_zero() || behaviour.acts_on_readiness() {
+        // Before this one returns it counts as ready.
+        context.readiness().initializing("it begins");
+        tokio::spawn(acts::live(behaviour.clone(), context.clone(), ready_after));
+    }
+    Ok(database)
 }
 
 fn millis(context: &Context, flag: &str) -> Result<Option<Duration>, String> {

@@ -1,5 +1,7 @@
 //! Build "b" of the demo child.
 
+use demo_child::Behaviour;
+
 fn main() -> std::process::ExitCode {
-    demo_child::main("b", demo_child::Temper::Willing)
+    demo_child::main(Behaviour::named("b"))
 }

@@ -1,5 +1,7 @@
 //! A build of the demo child that starts, and never becomes ready.
 
+use demo_child::Behaviour;
+
 fn main() -> std::process::ExitCode {
-    demo_child::main("stuck", demo_child::Temper::Stuck)
+    demo_child::main(Behaviour { never_ready: Some("model missing".to_owned()), ..Behaviour::named("stuck") })
 }

@@ -1,31 +1,7 @@
-//! A worker: it has no traffic, and writes the beginning and the end of each piece of work into the journal
-//! of its slot, with its generation.
+//! A worker: it has no traffic.
 
-use std::error::Error;
-use std::io::Write;
-use std::process::ExitCode;
-use std::time::Duration;
+use demo_child::{Behaviour, Role, StateKind};
 
-use supervisor_sdk::{Child, Context, StateKind, StreamClass, describe};
-
-/// Long enough that a replacement nearly always meets one in flight.
-const PIECE: Duration = Duration::from_millis(200);
-
-fn main() -> ExitCode {
-    let mut about = describe("demo", concat!(env!("CARGO_PKG_VERSION"), "+worker"), StateKind::Shared);
-    about.streams = vec![StreamClass::Job];
-    Child::new(about).work(work)
-}
-
-async fn work(context: Context) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let folder = context.data_dir().ok_or("`--data-dir` is missing")?;
-    let generation = context.identity().generation.ok_or("a supervisor starts it")?;
-    let mut journal = std::fs::File::options().create(true).append(true).open(folder.join("journal"))?;
-    for n in 0_u64.. {
-        let _lease = context.lease(StreamClass::Job).await;
-        writeln!(journal, "{generation} begins {n}")?;
-        tokio::time::sleep(PIECE).await;
-        writeln!(journal, "{generation} ends {n}")?;
-    }
-    Ok(())
+fn main() -> std::process::ExitCode {
+    demo_child::main(Behaviour { role: Role::Worker, state: StateKind::Shared, ..Behaviour::named("worker") })
 }
