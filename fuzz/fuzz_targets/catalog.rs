@@ -14,7 +14,6 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>)| {
     let context = ParseContext {
         service: Some(service.clone()),
         platform: "linux/amd64".to_owned(),
-        height: None,
         urls: UrlRules::default(),
         services: BTreeMap::from([(service, ServiceShape::Versioned { first_segment: true })]),
     };

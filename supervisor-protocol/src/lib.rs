@@ -8,6 +8,7 @@
 //! name. Golden files under `tests/golden/` pin the JSON of each release.
 
 pub mod admin;
+pub mod catalog;
 pub mod class;
 pub mod contract;
 pub mod env;

@@ -80,7 +80,7 @@ pub enum Reason {
     /// These bytes may not run: the catalog or an operator denies them.
     Denied { sha256: String },
     /// The release is not in force yet; it is staged ahead.
-    NotYetActive { height: u64, activates_at: u64 },
+    NotYetActive { height: Option<u64>, activates_at: u64 },
     /// The document's signature is missing or wrong.
     Untrusted { detail: String },
     /// What the configuration asks for cannot be kept apart here, so nothing of it is started.
@@ -226,8 +226,11 @@ impl fmt::Display for Reason {
                 write!(f, "requests wait while g{generation} stops and its successor starts; {} left", Span(*left_ms))
             }
             Reason::Denied { sha256 } => write!(f, "{} may not run: it is denied", short(sha256)),
-            Reason::NotYetActive { height, activates_at } => {
-                write!(f, "staged for height {activates_at}; the chain is at {height}")
+            Reason::NotYetActive { height: Some(height), activates_at } => {
+                write!(f, "staged for height {activates_at}; the chain has been seen at {height}")
+            }
+            Reason::NotYetActive { height: None, activates_at } => {
+                write!(f, "staged for height {activates_at}; the chain's height is not known")
             }
             Reason::Untrusted { detail } => write!(f, "the catalog is not trusted: {detail}"),
             Reason::IsolationMissing { detail } => write!(f, "not started, since it cannot be kept apart: {detail}"),

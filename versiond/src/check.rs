@@ -163,23 +163,41 @@ fn catalog(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, T
                 find(Warning, Topic::CatalogFile, what, "until it can, versiond runs what it kept from before");
             }
         }
+        CatalogSource::Cosmovisor(home) => {
+            if let Err(why) = &machine.catalog_file {
+                let what = format!("{home}/cosmovisor cannot be read: {why}");
+                find(Warning, Topic::CatalogFile, what, "until it can, versiond runs what it kept from before");
+            }
+        }
         CatalogSource::Http(url) => {
-            let strict = UrlRules { http: false, file: false };
-            match (strict.check(url.as_str()), config.catalog.allow_http) {
-                (Ok(()), _) => {}
-                (Err(refusal), false) => {
-                    let mend = "use https, or set [catalog] allow_http where the network is trusted";
-                    find(Refused, Topic::CatalogAddress, format!("[catalog] source: {refusal}"), mend);
-                }
-                (Err(_), true) => {
+            let rules = config.catalog.url_rules();
+            let strict = UrlRules { http: false, ..rules };
+            match (rules.check(url.as_str()), strict.check(url.as_str())) {
+                (Ok(()), Ok(())) => {}
+                (Ok(()), Err(_)) => {
                     let what = "the catalog comes over plain http: whoever is on the way decides what runs".to_owned();
                     find(Warning, Topic::PlainHttp, what, "use https");
+                }
+                (Err(refusal), _) => {
+                    let mend = "use https and a public address, or set [catalog] allow_http or allow_private where the network is trusted";
+                    find(Refused, Topic::CatalogAddress, format!("[catalog] source: {refusal}"), mend);
                 }
             }
         }
     }
-    let what = "the catalog is not signed: authority is whoever controls its source".to_owned();
-    find(Warning, Topic::CatalogAuthority, what, "keep write access to the source as narrow as root here");
+    for given in config.catalog.overrides.iter().filter(|given| !given.file.is_file()) {
+        let what = format!("the override {} is no file", given.file);
+        find(Warning, Topic::CatalogFile, what, "until it is one, what serves in its slot goes on");
+    }
+    if config.catalog.trust_key.is_none() {
+        let what = "the catalog is not signed: authority is whoever controls its source".to_owned();
+        find(
+            Warning,
+            Topic::CatalogAuthority,
+            what,
+            "set [catalog] trust_key, or keep write access to the source as narrow as root here",
+        );
+    }
 }
 
 fn listeners(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topic, String, &str)) {
@@ -214,6 +232,9 @@ impl Machine {
     fn look(config: &Config) -> Machine {
         let catalog_file = match &config.catalog.source {
             CatalogSource::File(path) => std::fs::metadata(path).map(drop).map_err(|error| error.to_string()),
+            CatalogSource::Cosmovisor(path) => {
+                std::fs::metadata(path.join("cosmovisor")).map(drop).map_err(|error| error.to_string())
+            }
             CatalogSource::Http(_) => Ok(()),
         };
         let admin_dir = config.host.admin.parent().unwrap_or(Utf8Path::new("/"));

@@ -110,8 +110,11 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let board = Board::new(identity, host, unread(&config));
     let metrics = Arc::new(Metrics::new());
     let spawner = Spawner::start("/proc/self/exe".into()).context("the thread that forks")?;
-    let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.allow_http)?;
-    let catalog = catalog::start(&config, clock)?;
+    let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
+    let store = Arc::new(store);
+    let (catalog, catalog_handle) = catalog::open(&config, clock)?;
+    let entries = config.services.iter().map(|(name, service)| (name.clone(), service.entry.clone())).collect();
+    tokio::spawn(catalog::stage(catalog.clone(), store.clone(), entries, catalog_handle.staging()));
 
     let stamp = HostStamp { id: config.host.id.clone(), boot };
     let planes = Planes::start(&config, faults, clock, stamp, listeners.data, listeners.status, &board)?;
@@ -120,7 +123,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let tail = TaskTracker::new();
     let shared = Arc::new(Shared {
         board: board.clone(),
-        store: Arc::new(store),
+        store,
         spawner: spawner.clone(),
         ports: PortAllocator::new(config.host.child_ports),
         recorder: recorder.clone(),
@@ -149,6 +152,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         recorder,
         clock,
         commands,
+        catalog: catalog_handle,
         waiters: Semaphore::new(64),
         logs: spawner.logs(),
         log_readers: admin::log_readers(),

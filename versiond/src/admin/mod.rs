@@ -3,6 +3,7 @@
 //!
 //! Lives here: routes, bodies, errors. Must not live here: what they show (that is the board).
 
+mod catalog;
 mod logs;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 use versiond_core::host::{Cordon, CordonError};
 
 use crate::board::Board;
+use crate::catalog::CatalogHandle;
 use crate::host::{Wait, long_poll};
 use crate::metrics::Metrics;
 use crate::process::Logs;
@@ -36,6 +38,7 @@ pub(crate) struct Admin {
     pub(crate) recorder: Recorder,
     pub(crate) clock: Clock,
     pub(crate) commands: Commands,
+    pub(crate) catalog: CatalogHandle,
     pub(crate) waiters: Semaphore,
     pub(crate) logs: Arc<Logs>,
     pub(crate) log_readers: Arc<Semaphore>,
@@ -100,6 +103,9 @@ async fn run(admin: Arc<Admin>, listener: std::os::unix::net::UnixListener, metr
     let api = axum::Router::new()
         .route("/v1/status", get(status))
         .route("/v1/why", get(why))
+        .route("/v1/catalog", get(catalog::report))
+        .route("/v1/catalog/accept", post(catalog::accept))
+        .route("/v1/catalog/check", post(catalog::check))
         .route("/v1/drain", get(drain_status).post(drain).delete(undrain))
         .route("/v1/services/{service}/versions/{version}/logs", get(logs::logs))
         .route("/v1/services/{service}/versions/{version}/{verb}", post(order))

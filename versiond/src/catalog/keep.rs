@@ -17,14 +17,34 @@ pub(super) struct Kept {
     schema: u32,
     /// The source that gave the document; its revisions say nothing about another's.
     pub(super) source: String,
+    /// The key that it was signed with, where it had to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) trust_key: Option<String>,
     /// As it was read.
     pub(super) document: serde_json::Value,
     pub(super) believed: Believed,
 }
 
 impl Kept {
-    pub(super) fn new(source: String, document: serde_json::Value, believed: Believed) -> Self {
-        Self { schema: SCHEMA, source, document, believed }
+    pub(super) fn new(
+        source: String,
+        trust_key: Option<String>,
+        document: serde_json::Value,
+        believed: Believed,
+    ) -> Self {
+        Self { schema: SCHEMA, source, trust_key, document, believed }
+    }
+
+    /// The same document, of which something else is believed now.
+    pub(super) fn believing(&self, believed: Believed) -> Self {
+        Self { believed, ..self.clone() }
+    }
+
+    /// Whether a host that starts from either would do the same. A height counts by what it brings alone, so
+    /// that a chain that goes on is not a write with each of its blocks.
+    pub(super) fn is_as_good_as(&self, other: &Kept) -> bool {
+        let without_height = |kept: &Kept| kept.believing(Believed { height: None, ..kept.believed.clone() });
+        without_height(self) == without_height(other)
     }
 }
 

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use versiond_core::catalog::Artifact;
 
+use super::height::UnknownHeight;
 use super::*;
 use crate::config::{self, Env};
 
@@ -201,7 +202,7 @@ async fn a_cold_start_without_anything_says_that_nothing_is_known() {
 }
 
 fn take(follower: &mut Follower, body: &str, seconds: u64) -> CatalogView {
-    follower.take(Ok(body.as_bytes().to_vec()), Tick(seconds * 1_000));
+    follower.take(Ok(body.as_bytes().to_vec()), Err(UnknownHeight::NoSource), Tick(seconds * 1_000));
     follower.view(Tick(seconds * 1_000))
 }
 
@@ -213,7 +214,8 @@ fn a_removal_is_believed_after_a_minute_and_failures_between_do_not_count() {
     take(&mut follower, &observed(&[("v0.1", 1), ("v0.2", 2)]), 0);
     let without = observed(&[("v0.2", 2)]);
     take(&mut follower, &without, 30);
-    follower.take(Err(SourceError::Timeout { place: "x".to_owned() }), Tick(60_000));
+    let silent = Err(SourceError::Timeout { place: "x".to_owned() });
+    follower.take(silent, Err(UnknownHeight::NoSource), Tick(60_000));
     take(&mut follower, "{\"versions\":[]}", 70);
     let view = take(&mut follower, &without, 91);
     assert_eq!(wanted(&view).len(), 2);

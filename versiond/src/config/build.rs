@@ -12,7 +12,7 @@ use versiond_core::catalog::MAX_SERVICES;
 
 use super::host::ValueError;
 use super::setting::{Scalar, Source, line_of};
-use super::{Config, ConfigError, Env, file, host, service};
+use super::{Config, ConfigError, Env, catalog, file, host, service};
 
 /// Reads a whole configuration.
 pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, ConfigError> {
@@ -33,7 +33,7 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
     let shutdown_budget = duration(&mut source, "host.shutdown_budget", &names, budget, default.shutdown_budget)?;
     let names = ["VERSIOND_CATALOG_POLL", "VERSIOND_POLL_INTERVAL"];
     let poll = duration(&mut source, "catalog.poll", &names, poll, default.catalog_poll)?;
-    let catalog = host::catalog(&mut source, file.catalog, poll)?;
+    let mut catalog = catalog::catalog(&mut source, file.catalog, poll)?;
     let mut services = BTreeMap::new();
     for (section, service) in file.service {
         let name = service::name(&source, &section)?;
@@ -50,11 +50,11 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
         .filter(|name| name.starts_with("VERSIOND_") && !is_known(name))
         .map(|name| format!("{name} means nothing to this release"))
         .collect();
-    let mut config = Config { host, catalog, services, timing, settings: source.settings, remarks };
-    if config.catalog.service.is_none() && config.services.len() == 1 {
-        config.catalog.service = config.services.keys().next().cloned();
+    if catalog.service.is_none() && services.len() == 1 {
+        catalog.service = services.keys().next().cloned();
     }
-    Ok(config)
+    catalog.overrides = catalog::overrides(&mut source, file.overrides, catalog.service.as_ref())?;
+    Ok(Config { host, catalog, services, timing, settings: source.settings, remarks })
 }
 
 fn timing(source: &mut Source<'_>, file: file::Timing) -> Result<Budget, ConfigError> {
@@ -143,7 +143,7 @@ fn detail(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// Every variable that this release reads.
-const VARIABLES: [&str; 43] = [
+const VARIABLES: [&str; 50] = [
     "VERSIOND_CONFIG",
     "VERSIOND_LOG",
     "VERSIOND_HOST_ID",
@@ -162,6 +162,12 @@ const VARIABLES: [&str; 43] = [
     "VERSIOND_CATALOG_REMOVALS",
     "VERSIOND_CATALOG_ALLOW_EMPTY",
     "VERSIOND_CATALOG_ALLOW_HTTP",
+    "VERSIOND_CATALOG_ALLOW_PRIVATE",
+    "VERSIOND_CATALOG_TRUST_KEY",
+    "VERSIOND_CATALOG_HEIGHT",
+    "VERSIOND_CATALOG_DAEMON_NAME",
+    "VERSIOND_CATALOG_SKIP_UPGRADES",
+    "VERSIOND_CATALOG_PRE_UPGRADE_RETRIES",
     "VERSIOND_ANNOUNCE",
     "VERSIOND_DETECTION",
     "VERSIOND_HOLD",
@@ -181,6 +187,7 @@ const VARIABLES: [&str; 43] = [
     "VERSIOND_HOST_DRAIN_MIN",
     "VERSIOND_FAULT",
     // Upstream's names.
+    "VERSIOND_FORCE",
     "VERSIOND_ORACLE_URL",
     "VERSIOND_POLL_INTERVAL",
     "VERSIOND_READY_TIMEOUT",
@@ -191,5 +198,5 @@ const VARIABLES: [&str; 43] = [
 ];
 
 fn is_known(name: &str) -> bool {
-    VARIABLES.contains(&name)
+    VARIABLES.contains(&name) || name.starts_with(catalog::OVERRIDE)
 }

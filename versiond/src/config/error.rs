@@ -19,6 +19,8 @@ pub enum ConfigError {
     Value { key: String, value: String, origin: Origin, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{key} is required: {how}")]
     Missing { key: &'static str, how: &'static str },
+    #[error("{key}: {detail}")]
+    Contradiction { key: &'static str, detail: &'static str },
     #[error("[service.{service}]: {detail}")]
     Service { service: ServiceName, detail: String },
     #[error("a host takes {MAX_SERVICES} services, this configuration has {0}")]

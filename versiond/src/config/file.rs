@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::setting::{Later, Scalar};
 
-type Value = Option<Spanned<Scalar>>;
+pub(super) type Value = Option<Spanned<Scalar>>;
 type List = Option<Spanned<Vec<Spanned<String>>>>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -15,6 +15,8 @@ type List = Option<Spanned<Vec<Spanned<String>>>>;
 pub(super) struct File {
     pub(super) host: Host,
     pub(super) catalog: Catalog,
+    #[serde(rename = "override")]
+    pub(super) overrides: BTreeMap<Spanned<String>, Override>,
     pub(super) service: BTreeMap<Spanned<String>, Service>,
     pub(super) timing: Timing,
 }
@@ -46,8 +48,19 @@ pub(super) struct Catalog {
     pub(super) removals: Value,
     pub(super) allow_empty: Value,
     pub(super) allow_http: Value,
-    #[serde(rename = "trust_key")]
-    _trust_key: Later,
+    pub(super) allow_private: Value,
+    pub(super) trust_key: Value,
+    pub(super) height: Value,
+    pub(super) daemon_name: Value,
+    pub(super) skip_upgrades: Value,
+    pub(super) pre_upgrade_retries: Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Override {
+    pub(super) file: Value,
+    pub(super) force: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]

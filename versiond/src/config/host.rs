@@ -1,4 +1,4 @@
-//! `[host]` and `[catalog]`.
+//! `[host]`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -7,11 +7,10 @@ use std::str::FromStr;
 use camino::{Utf8Path, Utf8PathBuf};
 use router_dataplane::{PeerRange, PeerRanges};
 use sha2::{Digest, Sha256};
-use supervisor_protocol::{HostId, ServiceName};
-use versiond_core::catalog::Removals;
+use supervisor_protocol::HostId;
 
 use super::setting::{Origin, Setting, Source};
-use super::{CatalogConfig, CatalogSource, ConfigError, HostConfig, file};
+use super::{ConfigError, HostConfig, file};
 use crate::process::PortRange;
 
 /// Why a value was refused, where the type itself does not say.
@@ -21,10 +20,6 @@ pub(super) enum ValueError {
     Admin,
     #[error("the path must be absolute")]
     Relative,
-    #[error("a catalog source is `file:/path`, `https://…` or `http://…`; others are not available in this release")]
-    Source,
-    #[error("removals is \"follow\" or \"explicit\"")]
-    Removals,
     #[error("true or false")]
     Truth,
     #[error("a whole number above zero")]
@@ -78,50 +73,6 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
     })
 }
 
-pub(super) fn catalog(
-    source: &mut Source<'_>,
-    file: file::Catalog,
-    poll: std::time::Duration,
-) -> Result<CatalogConfig, ConfigError> {
-    let names = ["VERSIOND_CATALOG_SOURCE", "VERSIOND_ORACLE_URL"];
-    let from = source.pick("catalog.source", &names, file.source, CatalogSource::from_str)?;
-    let from = from.ok_or(ConfigError::Missing {
-        key: "catalog.source",
-        how: "set [catalog] source or VERSIOND_CATALOG_SOURCE to a file: or https: address",
-    })?;
-    let removals = ["VERSIOND_CATALOG_REMOVALS"];
-    let allow_empty = ["VERSIOND_CATALOG_ALLOW_EMPTY"];
-    let allow_http = ["VERSIOND_CATALOG_ALLOW_HTTP"];
-    Ok(CatalogConfig {
-        source: from,
-        poll,
-        service: source.pick("catalog.service", &["VERSIOND_CATALOG_SERVICE"], file.service, ServiceName::from_str)?,
-        removals: source.pick_or("catalog.removals", &removals, file.removals, "follow", |text| match text {
-            "follow" => Ok(Removals::Follow),
-            "explicit" => Ok(Removals::Explicit),
-            _ => Err(ValueError::Removals),
-        })?,
-        allow_empty: source.pick_or("catalog.allow_empty", &allow_empty, file.allow_empty, "false", truth)?,
-        allow_http: source.pick_or("catalog.allow_http", &allow_http, file.allow_http, "false", truth)?,
-    })
-}
-
-impl FromStr for CatalogSource {
-    type Err = Box<dyn std::error::Error + Send + Sync>;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(path) = text.strip_prefix("file:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return Ok(CatalogSource::File(absolute(path)?));
-        }
-        let url: reqwest::Url = text.parse().map_err(|_| ValueError::Source)?;
-        match url.scheme() {
-            "http" | "https" => Ok(CatalogSource::Http(url)),
-            _ => Err(ValueError::Source.into()),
-        }
-    }
-}
-
 /// Loopback, link-local and private ranges unless the operator says otherwise.
 fn ranges(
     source: &mut Source<'_>,
@@ -168,12 +119,12 @@ fn admin(text: &str) -> Result<Utf8PathBuf, ValueError> {
     absolute(text.strip_prefix("unix:").ok_or(ValueError::Admin)?)
 }
 
-fn absolute(text: &str) -> Result<Utf8PathBuf, ValueError> {
+pub(super) fn absolute(text: &str) -> Result<Utf8PathBuf, ValueError> {
     let path = Utf8Path::new(text);
     if path.is_absolute() { Ok(path.to_owned()) } else { Err(ValueError::Relative) }
 }
 
-fn truth(text: &str) -> Result<bool, ValueError> {
+pub(super) fn truth(text: &str) -> Result<bool, ValueError> {
     text.parse().map_err(|_| ValueError::Truth)
 }
 

@@ -5,6 +5,7 @@
 //! timeouts (those are [`versiond_core::budget`]'s).
 
 mod build;
+mod catalog;
 mod error;
 mod file;
 mod host;
@@ -24,9 +25,10 @@ use router_core::route::RoutePattern;
 use router_dataplane::PeerRange;
 use supervisor_protocol::{HostId, ServiceName};
 use versiond_core::budget::{self, Budget};
-use versiond_core::catalog::{ParseContext, Removals, ServiceShape, UrlRules};
+use versiond_core::catalog::{ParseContext, ServiceShape};
 
 pub use crate::process::PortRange;
+pub use catalog::{CatalogConfig, CatalogSource, CosmovisorConfig, HeightSource, Matches, Override, TrustKey};
 pub use error::{ConfigError, chain};
 pub use rollout::{Rollout, RolloutMode};
 pub use service::{ClassRule, Contract};
@@ -71,34 +73,6 @@ pub struct HostConfig {
     pub child_ports: PortRange,
     /// Worker threads of the data plane.
     pub threads: usize,
-}
-
-/// `[catalog]`
-#[derive(Debug, Clone)]
-pub struct CatalogConfig {
-    pub source: CatalogSource,
-    pub poll: Duration,
-    /// For formats that name no service.
-    pub service: Option<ServiceName>,
-    pub removals: Removals,
-    pub allow_empty: bool,
-    pub allow_http: bool,
-}
-
-/// Where documents come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CatalogSource {
-    File(Utf8PathBuf),
-    Http(reqwest::Url),
-}
-
-impl std::fmt::Display for CatalogSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CatalogSource::File(path) => write!(f, "file:{path}"),
-            CatalogSource::Http(url) => write!(f, "{url}"),
-        }
-    }
 }
 
 /// `[service.X]`
@@ -162,11 +136,7 @@ impl Config {
         ParseContext {
             service: self.catalog.service.clone(),
             platform: crate::catalog::PLATFORM.to_owned(),
-            height: None,
-            urls: UrlRules {
-                http: self.catalog.allow_http,
-                file: matches!(self.catalog.source, CatalogSource::File(_)),
-            },
+            urls: self.catalog.url_rules(),
             services: self.services.iter().map(|(name, service)| (name.clone(), service.shape)).collect(),
         }
     }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use supervisor_protocol::StreamClass;
 use supervisor_protocol::time::DurationError;
+use versiond_core::catalog::Removals;
 use versiond_core::window::Window;
 
 use super::*;
@@ -143,7 +144,6 @@ fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
         assert_eq!(line(&error), 3 + text.lines().count(), "{text}");
     }
     for (section, key) in [
-        ("catalog", "trust_key = \"RWQ\""),
         ("host", "peers = [\"a=1\"]"),
         ("service.a", "command = [\"/bin/true\"]"),
         ("service.a", "user = \"nobody\""),
@@ -151,7 +151,7 @@ fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
         ("service.a", "credentials = { k = \"/f\" }"),
         ("timing", "bake = \"60s\""),
     ] {
-        let text = if section == "host" || section == "catalog" {
+        let text = if section == "host" {
             format!("host.id = \"h\"\n{section}.{key}\n")
         } else {
             format!("[{section}]\n{key}\n")

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use router_dataplane::Clock;
 use supervisor_protocol::Sha256;
 use tokio::sync::Semaphore;
-use versiond_core::catalog::Artifact;
+use versiond_core::catalog::{Artifact, UrlRules};
 
 use crate::catalog::http::Client;
 use crate::faults::crash;
@@ -89,9 +89,9 @@ pub struct Store {
 impl Store {
     /// Opens or makes a store and sweeps what an earlier run left unfinished. `verify` is true but in a
     /// build that breaks the guard on purpose.
-    pub fn open(folder: &Path, verify: bool, allow_http: bool) -> Result<Store, StoreError> {
+    pub fn open(folder: &Path, verify: bool, rules: UrlRules) -> Result<Store, StoreError> {
         folder::sweep(folder).map_err(|source| StoreError::disk(folder, source))?;
-        let client = Client::new(allow_http, SILENCE, None);
+        let client = Client::new(rules, SILENCE, None);
         let client = client.map_err(|source| StoreError::Client { source: Arc::new(source) })?;
         Ok(Store {
             folder: folder.to_owned(),

@@ -59,7 +59,7 @@ mod tests {
 
     use sha2::Digest;
     use supervisor_protocol::Sha256;
-    use versiond_core::catalog::Artifact;
+    use versiond_core::catalog::{Artifact, UrlRules};
 
     use super::*;
     use crate::store::{Limits, Store};
@@ -96,7 +96,9 @@ mod tests {
         let good = mirror(head(program.len()), program.clone(), Duration::ZERO);
         let folder = tempfile::tempdir().unwrap();
         let pace = Pace { bytes: 1_000, within: Duration::from_millis(200) };
-        let store = Store::open(folder.path(), true, true).unwrap().with_limits(Limits { pace, ..Limits::default() });
+        let store = Store::open(folder.path(), true, UrlRules { loopback: true, ..UrlRules::default() })
+            .unwrap()
+            .with_limits(Limits { pace, ..Limits::default() });
         let sha256 = Sha256(sha2::Sha256::digest(&program).into());
         let artifact = Artifact { sha256, urls: vec![slow, good], size: None, entry: None, irreversible: false };
         let installed = store.ensure(&artifact, None, &|_, _| ());

@@ -13,6 +13,8 @@ use zip::write::SimpleFileOptions;
 use super::*;
 use crate::catalog::http::FetchError;
 
+const HERE: UrlRules = UrlRules { http: false, file: true, loopback: true, private: false };
+
 /// What a path answers.
 #[derive(Clone)]
 enum Answer {
@@ -122,7 +124,7 @@ fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn open(folder: &TempDir) -> Store {
-    Store::open(&folder.path().join("store"), true, false).unwrap()
+    Store::open(&folder.path().join("store"), true, HERE).unwrap()
 }
 
 async fn get(store: &Store, artifact: &Artifact, entry: Option<&str>) -> Result<Installed, StoreError> {
@@ -194,7 +196,7 @@ async fn f18_a_wrong_hash_is_refused_remembered_and_leaves_nothing() {
 async fn without_verification_whatever_comes_is_installed() {
     let (mirror, folder) = (Mirror::start().await, TempDir::new().unwrap());
     let wanted = artifact(b"these bytes", &[mirror.body("/a", b"other bytes")]);
-    let store = Store::open(&folder.path().join("store"), false, false).unwrap();
+    let store = Store::open(&folder.path().join("store"), false, HERE).unwrap();
     let installed = get(&store, &wanted, None).await.unwrap();
     assert_eq!(installed.entry_sha256, sha256(b"other bytes"));
 }

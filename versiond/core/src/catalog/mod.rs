@@ -4,8 +4,14 @@
 //! host follows a succession of documents ([`Tracker`]). Must not live here: where documents come
 //! from, how they are kept, and the bytes they name.
 
+mod address;
+mod checksum;
+mod cosmovisor;
+mod height;
 mod json;
 mod parse;
+mod reader;
+mod releases;
 mod tracker;
 mod url;
 
@@ -17,14 +23,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use supervisor_protocol::{Reason, ServiceName, Sha256, SlotId, VersionName};
 
+pub use address::{Scope, scope};
+pub use cosmovisor::{Info, Local, Plan, PlanError, Snapshot, Upgrade, folder_of, read_batch, read_info, read_plan};
+pub use height::{HeightError, HeightReading, read_height};
 pub use parse::{CatalogError, MAX_BYTES, MAX_SERVICES, MAX_VERSIONS, ParseContext, ServiceShape, parse};
+pub use releases::{Release, Releases};
 pub use tracker::{Believed, CONFIRM_OVER, CONFIRM_SEEN, MAX_JUMP, Refused, Removals, Tracker};
-pub use url::{UrlRefusal, UrlRules};
+pub use url::{UrlRefusal, UrlRules, is_local_name, is_loopback_url};
 
-/// One document, as far as it concerns this platform and height.
+/// One document, as far as it concerns this platform.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Catalog {
     pub revision: Option<u64>,
+    /// The greatest height that the document itself proves to be reached.
+    pub reached: Option<u64>,
     /// A service whose route holds no `{version}` has one entry, under its own name.
     pub services: BTreeMap<ServiceName, BTreeMap<VersionName, Entry>>,
     /// Bytes that may not run any more, whatever names them.
@@ -49,8 +61,8 @@ impl Catalog {
 /// What a document says of one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// Run this.
-    Release(Artifact),
+    /// Run the one of these that is in effect.
+    Releases(Releases),
     /// The entry is well-formed and cannot be served here: [`Reason::Unservable`]. What serves in the
     /// slot goes on serving.
     Blocked(Reason),
@@ -90,6 +102,8 @@ impl Artifact {
 pub struct Desired {
     /// Of the document in force, when it carries one.
     pub revision: Option<u64>,
+    /// The greatest height that is known to be reached.
+    pub height: Option<u64>,
     pub slots: BTreeMap<SlotId, Intent>,
     /// Bytes that may not run, nor be gone back to.
     pub deny: BTreeSet<Sha256>,
@@ -100,7 +114,21 @@ pub struct Desired {
 pub struct Intent {
     /// `None` while the slot has been named and nothing that can run here with it: what serves goes on.
     pub artifact: Option<Artifact>,
-    /// Why the slot is not what the latest document says. May stand beside an artifact: the earlier
-    /// one, which goes on.
+    /// Why the slot is not what the latest document says, or not yet. May stand beside an artifact: the
+    /// earlier one, which goes on.
     pub blocked: Option<Reason>,
+    /// The height from which the artifact is in effect; `None` = from the beginning.
+    pub since_height: Option<u64>,
+    /// What is to come, the earliest first: fetched ahead, not started.
+    pub staged: Vec<Staged>,
+    /// The artifact is this file, by the operator's word and not the document's.
+    pub override_file: Option<String>,
+}
+
+/// A release that is not in effect yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// From which it will be.
+    pub height: u64,
+    pub artifact: Artifact,
 }

@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use supervisor_protocol::{NameError, Reason, ServiceName, Sha256, VersionName};
+use supervisor_protocol::{NameError, ServiceName, Sha256};
 
+use super::checksum::{self, ChecksumError};
 use super::json::{At, Json};
+use super::reader::{Reader, reachable, unservable};
 use super::url::UrlRules;
-use super::{Artifact, Catalog, Entry};
+use super::{Artifact, Catalog, Release, Releases, cosmovisor};
 
 /// The largest document, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -25,8 +27,6 @@ pub struct ParseContext {
     pub service: Option<ServiceName>,
     /// As artifacts name it: `linux/amd64`.
     pub platform: String,
-    /// Of the chain, when it is known.
-    pub height: Option<u64>,
     pub urls: UrlRules,
     /// The services that this host is configured for.
     pub services: BTreeMap<ServiceName, ServiceShape>,
@@ -71,14 +71,22 @@ pub fn parse(bytes: &[u8], context: &ParseContext) -> Result<Catalog, CatalogErr
     }
     let json = Json::read(bytes)?;
     let root = At::root(&json);
+    if let Json::List(_) = root.json {
+        return cosmovisor::batch(&root, context);
+    }
     let fields = root.map()?;
-    match (fields.get("schema"), fields.get("versions")) {
-        (Some(schema), _) => match schema.number()? {
+    let has = |key: &str| fields.get(key);
+    match (has("schema"), has("versions"), has("cosmovisor"), has("height")) {
+        (Some(schema), ..) => match schema.number()? {
             1 => schema_1(&root, context),
             other => Err(CatalogError::Schema(other)),
         },
-        (None, Some(versions)) => upstream_list(versions, context),
-        (None, None) => Err(root.shape("neither \"schema\" nor \"versions\": no known format")),
+        (None, Some(versions), ..) => upstream_list(versions, context),
+        (None, None, Some(_), _) => cosmovisor::snapshot(bytes, context),
+        (None, None, None, Some(_)) => cosmovisor::single(&root, context),
+        (None, None, None, None) => {
+            Err(root.shape("neither \"schema\" nor \"versions\", nor an upgrade plan: no known format"))
+        }
     }
 }
 
@@ -98,12 +106,15 @@ fn schema_1(root: &At<'_>, context: &ParseContext) -> Result<Catalog, CatalogErr
         let mut reader = Reader::new(name, configured <= MAX_SERVICES, context);
         let fields = service.fields(&["versions"])?;
         for version in fields.get("versions").ok_or_else(|| service.missing("versions"))?.list()? {
-            reader.version(&version)?;
+            let fields = version.fields(&["name", "releases"])?;
+            let name = fields.get("name").ok_or_else(|| version.missing("name"))?;
+            let releases = fields.get("releases").ok_or_else(|| version.missing("releases"))?;
+            reader.insert(name, releases_of(releases, context)?)?;
         }
         let (name, entries) = reader.finish()?;
         services.insert(name, entries);
     }
-    Ok(Catalog { revision, services, deny })
+    Ok(Catalog { revision, reached: None, services, deny })
 }
 
 /// `{"versions":[{"name","binary","sha256"}]}`, whose other fields are not ours to judge.
@@ -117,10 +128,20 @@ fn upstream_list(versions: &At<'_>, context: &ParseContext) -> Result<Catalog, C
         let field = |key: &str| fields.get(key).ok_or_else(|| item.missing(key));
         let name = field("name")?;
         let binary = field("binary")?;
-        let (url, in_url) = split_checksum(binary)?;
         let in_field = match fields.get("sha256") {
             Some(hash) if !matches!(hash.json, Json::Null) && !hash.text()?.is_empty() => Some(sha256(hash)?),
             Some(_) | None => None,
+        };
+        let (url, in_url) = match (checksum::split(binary.text()?), in_field) {
+            (Ok(split), _) => (split.url, split.sha256),
+            // The hash stands elsewhere: what else the address says is the mirror's business.
+            (Err(ChecksumError::Algorithm(_)), Some(_)) => (binary.text()?.to_owned(), None),
+            (Err(ChecksumError::Hash(source)), _) => {
+                return Err(CatalogError::Name { path: binary.path.clone(), source });
+            }
+            (Err(error @ (ChecksumError::Two | ChecksumError::Algorithm(_))), _) => {
+                return Err(binary.shape(error.to_string()));
+            }
         };
         let sha256 = match (in_field, in_url) {
             (Some(field), Some(url)) if field != url => {
@@ -130,94 +151,16 @@ fn upstream_list(versions: &At<'_>, context: &ParseContext) -> Result<Catalog, C
             (None, None) => return Err(item.missing("sha256")),
         };
         let artifact = Artifact { sha256, urls: vec![url], size: None, entry: None, irreversible: false };
-        reader.insert(name, Effective::Artifact(artifact))?;
+        reader.insert(name, Releases::only(reachable(artifact, context.urls)))?;
     }
     let (name, entries) = reader.finish()?;
-    Ok(Catalog { revision: None, services: BTreeMap::from([(name, entries)]), deny: BTreeSet::new() })
+    Ok(Catalog { services: BTreeMap::from([(name, entries)]), ..Catalog::default() })
 }
 
-/// What a version comes to on this platform and at this height.
-enum Effective {
-    Artifact(Artifact),
-    Nothing(String),
-}
-
-/// Collects the entries of one service.
-struct Reader<'c> {
-    service: ServiceName,
-    within_cap: bool,
-    context: &'c ParseContext,
-    entries: BTreeMap<VersionName, Entry>,
-}
-
-impl<'c> Reader<'c> {
-    fn new(service: ServiceName, within_cap: bool, context: &'c ParseContext) -> Self {
-        Self { service, within_cap, context, entries: BTreeMap::new() }
-    }
-
-    fn version(&mut self, version: &At<'_>) -> Result<(), CatalogError> {
-        let fields = version.fields(&["name", "releases"])?;
-        let name = fields.get("name").ok_or_else(|| version.missing("name"))?;
-        let releases = fields.get("releases").ok_or_else(|| version.missing("releases"))?;
-        let effective = effective(releases, self.context)?;
-        self.insert(name, effective)
-    }
-
-    fn insert(&mut self, name: &At<'_>, effective: Effective) -> Result<(), CatalogError> {
-        let version =
-            VersionName::new(name.text()?).map_err(|source| CatalogError::Name { path: name.path.clone(), source })?;
-        let entry = self.judge(&version, effective);
-        match self.entries.insert(version, entry) {
-            Some(_) => Err(CatalogError::Duplicate { path: name.path.clone(), name: name.text()?.to_owned() }),
-            None => Ok(()),
-        }
-    }
-
-    fn judge(&self, name: &VersionName, effective: Effective) -> Entry {
-        let Some(shape) = self.context.services.get(&self.service) else {
-            return blocked(format!("this host has no [service.{}]", self.service));
-        };
-        let first_segment = match shape {
-            ServiceShape::Single => false,
-            ServiceShape::Versioned { first_segment } => *first_segment,
-        };
-        if !self.within_cap {
-            return blocked(format!("a host takes {MAX_SERVICES} services"));
-        }
-        if self.entries.len() >= MAX_VERSIONS {
-            return blocked(format!("a service takes {MAX_VERSIONS} versions"));
-        }
-        if first_segment && name.is_reserved() {
-            return blocked(format!("{name} is one of the host's own paths"));
-        }
-        match effective {
-            Effective::Nothing(detail) => blocked(detail),
-            Effective::Artifact(artifact) => reachable(artifact, self.context.urls),
-        }
-    }
-
-    fn finish(self) -> Result<(ServiceName, BTreeMap<VersionName, Entry>), CatalogError> {
-        let Reader { service, context, mut entries, .. } = self;
-        if context.services.get(&service) == Some(&ServiceShape::Single) && !entries.is_empty() {
-            let slot = VersionName::new(service.as_str())
-                .map_err(|source| CatalogError::Name { path: format!("services.{service}"), source })?;
-            let count = entries.len();
-            let entry = match entries.pop_first() {
-                Some((_, entry)) if count == 1 => entry,
-                Some(_) | None => {
-                    blocked(format!("the route has no {{version}}, and the catalog lists {count} versions"))
-                }
-            };
-            entries = BTreeMap::from([(slot, entry)]);
-        }
-        Ok((service, entries))
-    }
-}
-
-/// The release in effect at the context's height, for its platform. Every release is read, so that a
-/// document is malformed for all hosts or for none.
-fn effective(releases: &At<'_>, context: &ParseContext) -> Result<Effective, CatalogError> {
-    let mut by_height: BTreeMap<Option<u64>, Option<Artifact>> = BTreeMap::new();
+/// The releases of a version, for the context's platform. Every one is read, so that a document is
+/// malformed for all hosts or for none.
+fn releases_of(releases: &At<'_>, context: &ParseContext) -> Result<Releases, CatalogError> {
+    let mut by_height: BTreeMap<Option<u64>, Release> = BTreeMap::new();
     for release in releases.list()? {
         let fields = release.fields(&["activate", "artifacts"])?;
         let height = match fields.get("activate") {
@@ -227,31 +170,20 @@ fn effective(releases: &At<'_>, context: &ParseContext) -> Result<Effective, Cat
                 Some(fields.get("height").ok_or_else(|| activate.missing("height"))?.number()?)
             }
         };
-        let mut here = None;
+        let mut here = Release::Blocked(unservable(format!("no artifact for {}", context.platform)));
         for (platform, artifact) in fields.get("artifacts").ok_or_else(|| release.missing("artifacts"))?.map()? {
             let artifact = artifact_of(&artifact)?;
             if platform == context.platform {
-                here = Some(artifact);
+                // A chain's height is the same on every host: what follows from it is not taken back on one.
+                here = reachable(Artifact { irreversible: height.is_some(), ..artifact }, context.urls);
             }
         }
         if by_height.insert(height, here).is_some() {
-            let name = height.map_or("release without activate".to_owned(), |height| format!("release at {height}"));
+            let name = height.map_or("release without a height".to_owned(), |height| format!("height {height}"));
             return Err(CatalogError::Duplicate { path: release.path, name });
         }
     }
-    let Some((first, _)) = by_height.first_key_value() else {
-        return Err(releases.shape("a version needs at least one release"));
-    };
-    let first = first.unwrap_or_default();
-    let in_effect = by_height.into_iter().rfind(|(height, _)| *height <= context.height);
-    Ok(match in_effect {
-        Some((_, Some(artifact))) => Effective::Artifact(artifact),
-        Some((_, None)) => Effective::Nothing(format!("no artifact for {}", context.platform)),
-        None => Effective::Nothing(match context.height {
-            Some(now) => format!("activates at height {first}, now is {now}"),
-            None => format!("activates at height {first}, and the height is unknown"),
-        }),
-    })
+    Releases::new(by_height).ok_or_else(|| releases.shape("a version needs at least one release"))
 }
 
 fn artifact_of(artifact: &At<'_>) -> Result<Artifact, CatalogError> {
@@ -274,43 +206,6 @@ fn artifact_of(artifact: &At<'_>) -> Result<Artifact, CatalogError> {
     })
 }
 
-/// Leaves the addresses that may be used here.
-fn reachable(mut artifact: Artifact, rules: UrlRules) -> Entry {
-    let mut refused = String::new();
-    artifact.urls.retain(|url| match rules.check(url) {
-        Ok(()) => true,
-        Err(refusal) => {
-            refused = format!("no usable URL: {refusal}");
-            false
-        }
-    });
-    if artifact.urls.is_empty() { blocked(refused) } else { Entry::Release(artifact) }
-}
-
-/// Takes `checksum=sha256:<hex>` out of the query of an upstream URL.
-fn split_checksum(binary: &At<'_>) -> Result<(String, Option<Sha256>), CatalogError> {
-    let url = binary.text()?;
-    let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), None)) };
-    let mut found = None;
-    let mut rest = Vec::new();
-    for pair in query.split('&') {
-        match pair.strip_prefix("checksum=sha256:").or_else(|| pair.strip_prefix("checksum=sha256%3A")) {
-            Some(hex) if found.is_none() => {
-                let hash = hex.parse();
-                found = Some(hash.map_err(|source| CatalogError::Name { path: binary.path.clone(), source })?);
-            }
-            Some(_) => return Err(binary.shape("two checksums in one URL")),
-            None => rest.push(pair),
-        }
-    }
-    let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-    Ok((url, found))
-}
-
 fn sha256(hash: &At<'_>) -> Result<Sha256, CatalogError> {
     hash.text()?.parse().map_err(|source| CatalogError::Name { path: hash.path.clone(), source })
-}
-
-fn blocked(detail: String) -> Entry {
-    Entry::Blocked(Reason::Unservable { detail })
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use supervisor_protocol::{Reason, ServiceName, Sha256, SlotId, Tick, VersionName};
 
-use super::{Artifact, Catalog, Desired, Entry, Intent};
+use super::{Artifact, Catalog, Desired, Entry, Intent, Release, Releases, Staged};
 
 /// How often a document without a revision must be read, unchanged, before what it leaves out is gone.
 pub const CONFIRM_SEEN: u32 = 3;
@@ -53,6 +53,9 @@ pub struct Believed {
     pub services: BTreeMap<ServiceName, BTreeMap<VersionName, Artifact>>,
     #[serde(default)]
     pub deny: BTreeSet<Sha256>,
+    /// The greatest height that is known to be reached. Heights do not go back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
 }
 
 /// The state of following one source.
@@ -67,6 +70,7 @@ pub struct Tracker {
     repeated: Option<Repeated>,
     believed: BTreeMap<SlotId, Artifact>,
     deny: BTreeSet<Sha256>,
+    height: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +84,15 @@ impl Tracker {
     /// A host that has read nothing yet.
     #[must_use]
     pub fn new(removals: Removals, allow_empty: bool) -> Self {
-        Self { removals, allow_empty, latest: None, repeated: None, believed: BTreeMap::new(), deny: BTreeSet::new() }
+        Self {
+            removals,
+            allow_empty,
+            latest: None,
+            repeated: None,
+            believed: BTreeMap::new(),
+            deny: BTreeSet::new(),
+            height: None,
+        }
     }
 
     /// A host that goes on from what it kept. `latest` is `None` when the kept document came from
@@ -90,7 +102,23 @@ impl Tracker {
         let slots = believed.services.into_iter().flat_map(|(service, versions)| {
             versions.into_iter().map(move |(name, artifact)| (SlotId { service: service.clone(), name }, artifact))
         });
-        Self { latest, believed: slots.collect(), deny: believed.deny, ..self }
+        Self { latest, believed: slots.collect(), deny: believed.deny, height: believed.height, ..self }
+    }
+
+    /// The same host, for which the next document is the first one: no revision binds it. `height` is what is
+    /// known now, be it lower than before; unknown, the last one stays. So does what is believed, until that
+    /// document says otherwise.
+    #[must_use]
+    pub fn reset(&self, height: Option<u64>) -> Tracker {
+        Tracker { latest: None, repeated: None, height: height.or(self.height), ..self.clone() }
+    }
+
+    /// The state once this height is known to be reached. A lower one than before is a lagging answer.
+    #[must_use]
+    pub fn at_height(&self, height: Option<u64>) -> Tracker {
+        let mut next = Tracker { height: self.height.max(height), ..self.clone() };
+        next.adopt();
+        next
     }
 
     /// The state after one good reading of the source at `now`. A failed reading is no observation.
@@ -103,15 +131,10 @@ impl Tracker {
             }
             Some(_) | None => Repeated { seen: 1, since: now, last: now },
         };
-        let mut next = Tracker { repeated: Some(repeated), ..self.clone() };
         let listed: BTreeSet<SlotId> = document.entries().map(|(slot, _)| slot).collect();
-        for (slot, entry) in document.entries() {
-            match entry {
-                Entry::Release(artifact) => drop(next.believed.insert(slot, artifact.clone())),
-                Entry::Blocked(_) => {}
-            }
-        }
-        next.latest = Some(document);
+        let height = self.height.max(document.reached);
+        let mut next = Tracker { repeated: Some(repeated), latest: Some(document), height, ..self.clone() };
+        next.adopt();
         if next.is_confirmed() {
             next.deny = next.latest.as_ref().map(|latest| latest.deny.clone()).unwrap_or_default();
             if next.removals == Removals::Follow {
@@ -126,17 +149,19 @@ impl Tracker {
     pub fn desired(&self) -> Desired {
         let mut slots: BTreeMap<SlotId, Intent> = BTreeMap::new();
         for (slot, artifact) in &self.believed {
-            slots.insert(slot.clone(), Intent { artifact: Some(artifact.clone()), blocked: self.absence() });
+            let intent = Intent { artifact: Some(artifact.clone()), blocked: self.absence(), ..Intent::default() };
+            slots.insert(slot.clone(), intent);
         }
         for (slot, entry) in self.latest.iter().flat_map(Catalog::entries) {
-            slots.entry(slot).or_default().blocked = match entry {
-                Entry::Release(_) => None,
-                Entry::Blocked(reason) => Some(reason.clone()),
-            };
+            let intent = slots.entry(slot).or_default();
+            match entry {
+                Entry::Releases(releases) => self.follow(releases, intent),
+                Entry::Blocked(reason) => intent.blocked = Some(reason.clone()),
+            }
         }
         slots
             .retain(|_, intent| !intent.artifact.as_ref().is_some_and(|artifact| self.deny.contains(&artifact.sha256)));
-        Desired { revision: self.revision(), slots, deny: self.deny.clone() }
+        Desired { revision: self.revision(), height: self.height, slots, deny: self.deny.clone() }
     }
 
     /// What to keep over a restart.
@@ -146,13 +171,63 @@ impl Tracker {
         for (SlotId { service, name }, artifact) in &self.believed {
             services.entry(service.clone()).or_default().insert(name.clone(), artifact.clone());
         }
-        Believed { services, deny: self.deny.clone() }
+        Believed { services, deny: self.deny.clone(), height: self.height }
     }
 
     /// Of the document in force.
     #[must_use]
     pub fn revision(&self) -> Option<u64> {
         self.latest.as_ref().and_then(|latest| latest.revision)
+    }
+
+    /// The greatest height that is known to be reached.
+    #[must_use]
+    pub fn height(&self) -> Option<u64> {
+        self.height
+    }
+
+    /// The names that the document in force leaves out, and why each is still wanted.
+    #[must_use]
+    pub fn absent(&self) -> BTreeMap<SlotId, Reason> {
+        let listed: BTreeSet<SlotId> = self.latest.iter().flat_map(Catalog::entries).map(|(slot, _)| slot).collect();
+        let absent = self.believed.keys().filter(|slot| !listed.contains(slot));
+        absent.filter_map(|slot| Some((slot.clone(), self.absence()?))).collect()
+    }
+
+    /// Believes the document in force as far as its releases are in effect.
+    fn adopt(&mut self) {
+        for (slot, entry) in self.latest.iter().flat_map(Catalog::entries) {
+            if let Entry::Releases(releases) = entry
+                && let Some((_, Release::Artifact(artifact))) = releases.at(self.height)
+            {
+                self.believed.insert(slot, artifact.clone());
+            }
+        }
+    }
+
+    /// What the releases of a slot make of its intent, which holds the artifact already where one is believed.
+    fn follow(&self, releases: &Releases, intent: &mut Intent) {
+        intent.staged = releases
+            .after(self.height)
+            .filter_map(|(height, release)| match release {
+                Release::Artifact(artifact) => Some(Staged { height, artifact: artifact.clone() }),
+                Release::Blocked(_) => None,
+            })
+            .filter(|staged| !self.deny.contains(&staged.artifact.sha256))
+            .collect();
+        let next = releases.after(self.height).next();
+        let to_come = next.map(|(activates_at, release)| match release {
+            Release::Artifact(_) => Reason::NotYetActive { height: self.height, activates_at },
+            Release::Blocked(reason) => reason.clone(),
+        });
+        intent.blocked = match releases.at(self.height) {
+            Some((since, Release::Artifact(_))) => {
+                intent.since_height = since;
+                to_come
+            }
+            Some((_, Release::Blocked(reason))) => Some(reason.clone()),
+            None => to_come,
+        };
     }
 
     fn admits(&self, document: &Catalog) -> Result<(), Refused> {
@@ -205,12 +280,24 @@ impl Tracker {
     }
 }
 
-/// What makes two readings the same: the bytes that each name stands for. Another mirror, or a
-/// signature in a URL that changes at each reading, does not.
-fn identity(document: &Catalog) -> (BTreeMap<SlotId, Option<Sha256>>, &BTreeSet<Sha256>) {
-    let named = document.entries().map(|(slot, entry)| match entry {
-        Entry::Release(artifact) => (slot, Some(artifact.sha256)),
-        Entry::Blocked(_) => (slot, None),
-    });
-    (named.collect(), &document.deny)
+/// The bytes that each name stands for, at each height.
+type Named = BTreeMap<(SlotId, Option<u64>), Option<Sha256>>;
+
+/// What makes two readings the same. Another mirror, or a signature in a URL that changes at each reading, is
+/// no difference.
+fn identity(document: &Catalog) -> (Named, &BTreeSet<Sha256>) {
+    let mut named = Named::new();
+    for (slot, entry) in document.entries() {
+        match entry {
+            Entry::Blocked(_) => drop(named.insert((slot, None), None)),
+            Entry::Releases(releases) => named.extend(releases.iter().map(|(height, release)| {
+                let sha256 = match release {
+                    Release::Artifact(artifact) => Some(artifact.sha256),
+                    Release::Blocked(_) => None,
+                };
+                ((slot.clone(), height), sha256)
+            })),
+        }
+    }
+    (named, &document.deny)
 }

@@ -1,14 +1,22 @@
 //! Which addresses a catalog may name. A first look by the text alone, so that an entry that cannot
-//! work blocks its slot at once; whoever connects looks again, at the parsed address and at every
-//! redirect.
+//! work blocks its slot at once; whoever connects looks again, at the parsed address, at what a name
+//! stands for, and at every redirect.
 
-/// Which schemes may be used besides `https:`.
+use std::net::IpAddr;
+
+use super::address::{Scope, scope};
+
+/// What may be reached besides `https:` in the public network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UrlRules {
     /// `http:` to anywhere, not only to this machine.
     pub http: bool,
     /// `file:`, which only a catalog that is itself a local file may name.
     pub file: bool,
+    /// This machine, which only a catalog that comes from it may name.
+    pub loopback: bool,
+    /// Addresses of private networks.
+    pub private: bool,
 }
 
 /// Why an address may not be used.
@@ -24,6 +32,12 @@ pub enum UrlRefusal {
     File,
     #[error("no host")]
     NoHost,
+    #[error("this machine may only be named by a catalog that comes from it")]
+    Loopback,
+    #[error("an address of a private network needs allow_private")]
+    Private,
+    #[error("link-local, metadata and unassigned addresses are never reached")]
+    Never,
 }
 
 impl UrlRules {
@@ -31,21 +45,58 @@ impl UrlRules {
     pub fn check(self, url: &str) -> Result<(), UrlRefusal> {
         let (scheme, rest) = url.split_once(':').ok_or(UrlRefusal::NoScheme)?;
         match scheme.to_ascii_lowercase().as_str() {
-            "https" => host(rest).map(drop),
-            "http" if self.http || is_loopback(host(rest)?) => host(rest).map(drop),
-            "http" => Err(UrlRefusal::PlainHttp),
+            "https" => self.host(host(rest)?),
+            "http" => {
+                let host = host(rest)?;
+                if self.http || is_this_machine(host) { self.host(host) } else { Err(UrlRefusal::PlainHttp) }
+            }
             "file" if self.file => Ok(()),
             "file" => Err(UrlRefusal::File),
             _ => Err(UrlRefusal::Scheme(scheme.chars().take(32).collect())),
         }
     }
+
+    /// Judges an address that is about to be connected to.
+    pub fn admits(self, ip: IpAddr) -> Result<(), UrlRefusal> {
+        match scope(ip) {
+            Scope::Public => Ok(()),
+            Scope::Loopback if self.loopback => Ok(()),
+            Scope::Loopback => Err(UrlRefusal::Loopback),
+            Scope::Private if self.private => Ok(()),
+            Scope::Private => Err(UrlRefusal::Private),
+            Scope::Never => Err(UrlRefusal::Never),
+        }
+    }
+
+    fn host(self, host: &str) -> Result<(), UrlRefusal> {
+        match ip(host) {
+            Some(ip) => self.admits(ip),
+            None if is_local_name(host) && !self.loopback => Err(UrlRefusal::Loopback),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Whether a host, as an address writes it, is this machine.
+/// Whether the host of an address is, by its text, this machine.
 #[must_use]
-pub(super) fn is_loopback(host: &str) -> bool {
+pub fn is_loopback_url(url: &str) -> bool {
+    url.split_once(':').and_then(|(_, rest)| host(rest).ok()).is_some_and(is_this_machine)
+}
+
+/// Whether a name stands for this machine wherever it is asked.
+#[must_use]
+pub fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+fn is_this_machine(host: &str) -> bool {
+    is_local_name(host) || ip(host).is_some_and(|ip| scope(ip) == Scope::Loopback)
+}
+
+fn ip(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    bare.parse().ok()
 }
 
 /// The host in `//user@host:port/path`.

@@ -7,8 +7,7 @@ fn context() -> ParseContext {
     ParseContext {
         service: Some(service("demo")),
         platform: "linux/amd64".to_owned(),
-        height: None,
-        urls: UrlRules::default(),
+        urls: UrlRules { loopback: true, ..UrlRules::default() },
         services: BTreeMap::from([
             (service("demo"), ServiceShape::Versioned { first_segment: true }),
             (service("inner"), ServiceShape::Versioned { first_segment: false }),
@@ -42,6 +41,18 @@ fn upstream(items: &str) -> String {
     format!(r#"{{"versions":[{items}]}}"#)
 }
 
+/// What the only entry comes to at a height: the artifact, or why there is none.
+fn only(catalog: &Catalog, height: Option<u64>) -> Result<Artifact, Reason> {
+    match only_entry(catalog) {
+        Entry::Releases(releases) => match releases.at(height) {
+            Some((_, Release::Artifact(artifact))) => Ok(artifact.clone()),
+            Some((_, Release::Blocked(reason))) => Err(reason.clone()),
+            None => panic!("{releases:?} at {height:?}"),
+        },
+        Entry::Blocked(reason) => Err(reason.clone()),
+    }
+}
+
 fn only_entry(catalog: &Catalog) -> &Entry {
     let entries: Vec<_> = catalog.entries().collect();
     let [(_, entry)] = entries.as_slice() else { panic!("{entries:?}") };
@@ -71,15 +82,12 @@ fn the_design_s_document_is_read() {
         entry: Some("demo".to_owned()),
         irreversible: false,
     };
-    assert_eq!(*only_entry(&catalog), Entry::Release(expected));
-    let at = |height| {
-        let catalog = parse(text.as_bytes(), &ParseContext { height: Some(height), ..context() }).unwrap();
-        match only_entry(&catalog) {
-            Entry::Release(artifact) => artifact.sha256,
-            blocked @ Entry::Blocked(_) => panic!("{blocked:?}"),
-        }
-    };
+    assert_eq!(only(&catalog, None), Ok(expected));
+    let at = |height| only(&catalog, Some(height)).unwrap().sha256;
     assert_eq!((at(123_455), at(123_456), at(u64::MAX)), (hash(1), hash(3), hash(3)));
+    // What a height has brought is not taken back on one host.
+    let irreversible = |height| only(&catalog, height).unwrap().irreversible;
+    assert_eq!((irreversible(None), irreversible(Some(123_456))), (false, true));
 }
 
 #[test]
@@ -98,7 +106,10 @@ fn the_upstream_list_is_read_with_its_checksum_in_either_place() {
     let found: Vec<(Sha256, String)> = versions
         .values()
         .map(|entry| match entry {
-            Entry::Release(artifact) => (artifact.sha256, artifact.urls[0].clone()),
+            Entry::Releases(releases) => match releases.at(None) {
+                Some((None, Release::Artifact(artifact))) => (artifact.sha256, artifact.urls[0].clone()),
+                other => panic!("{other:?}"),
+            },
             blocked @ Entry::Blocked(_) => panic!("{blocked:?}"),
         })
         .collect();
@@ -168,6 +179,7 @@ fn what_is_malformed_refuses_the_document_and_names_the_place() {
             ("versions[0].binary".to_owned(), "name"),
         ),
         (upstream(r#"{"name":"","binary":"https://a.example"}"#), shape("versions[0].sha256")),
+        (upstream(r#"{"name":"w1","binary":"https://a.example?checksum=sha512:12"}"#), shape("versions[0].binary")),
     ];
     for (text, expected) in cases {
         let found = match read(&text) {
@@ -204,10 +216,8 @@ fn what_cannot_be_served_here_blocks_its_own_slot() {
     let elsewhere =
         format!(r#"{{"artifacts":{{"linux/s390x":{{"urls":["https://a.example"],"sha256":"{}"}}}}}}"#, hex(1));
     let at = |url: &str| release(1).replace("https://a.example/a", url);
-    let later = release(1).replacen('{', r#"{"activate":{"height":9},"#, 1);
     for text in [
         one("demo", "w1", &elsewhere),
-        one("demo", "w1", &later),
         one("demo", "HealthZ", &release(1)),
         one("other", "w1", &release(1)),
         one("demo", "w1", &at("http://a.example/a")),
@@ -216,13 +226,16 @@ fn what_cannot_be_served_here_blocks_its_own_slot() {
         one("demo", "w1", &at("file:///etc/passwd")),
         one("demo", "w1", &at("a.example/a")),
         one("demo", "w1", &at("https:///a")),
+        one("demo", "w1", &at("https://10.0.0.1/a")),
+        one("demo", "w1", &at("https://[fd00::1]/a")),
+        one("demo", "w1", &at("https://169.254.169.254/latest/meta-data")),
         schema_1(
             "single",
             &format!(r#"{{"name":"w1","releases":[{0}]}},{{"name":"v2","releases":[{0}]}}"#, release(1)),
         ),
     ] {
         let catalog = read(&text).unwrap();
-        assert!(matches!(only_entry(&catalog), Entry::Blocked(Reason::Unservable { .. })), "{text}: {catalog:?}");
+        assert!(matches!(only(&catalog, None), Err(Reason::Unservable { .. })), "{text}: {catalog:?}");
     }
     for text in [
         one("inner", "healthz", &release(1)),
@@ -233,8 +246,30 @@ fn what_cannot_be_served_here_blocks_its_own_slot() {
         one("demo", "w1", &at("ftp://a.example/a\",\"https://b.example/a")),
     ] {
         let catalog = read(&text).unwrap();
-        let Entry::Release(artifact) = only_entry(&catalog) else { panic!("{text}: {catalog:?}") };
-        assert_eq!(artifact.urls.len(), 1, "{text}");
+        assert_eq!(only(&catalog, None).unwrap().urls.len(), 1, "{text}");
+    }
+}
+
+/// F70: what points at this machine or into its network is for catalogs that come from there.
+#[test]
+fn f70_an_inward_address_needs_a_catalog_from_there_or_the_operator_s_word() {
+    let at = |url: &str| one("demo", "w1", &release(1).replace("https://a.example/a", url));
+    let with = |rules: UrlRules, url: &str| {
+        let catalog = parse(at(url).as_bytes(), &ParseContext { urls: rules, ..context() }).unwrap();
+        only(&catalog, None).is_ok()
+    };
+    let strict = UrlRules::default();
+    let private = UrlRules { private: true, ..strict };
+    for inward in ["https://127.0.0.1/a", "http://127.0.0.1/a", "https://localhost/a", "https://x.localhost./a"] {
+        assert!(!with(strict, inward) && !with(private, inward), "{inward}");
+        assert!(with(UrlRules { loopback: true, ..strict }, inward), "{inward}");
+    }
+    for near in ["https://10.1.1.1/a", "https://[fd00::1]:8443/a", "https://100.64.0.1/a"] {
+        assert!(!with(strict, near) && with(private, near), "{near}");
+    }
+    for never in ["https://169.254.169.254/a", "https://[fe80::1]/a", "https://0.0.0.0/a"] {
+        let all = UrlRules { http: true, file: true, loopback: true, private: true };
+        assert!(!with(all, never), "{never}");
     }
 }
 
@@ -243,7 +278,7 @@ fn a_service_without_versions_in_its_route_has_one_slot_of_its_own_name() {
     let catalog = read(&one("single", "v7", &release(1))).unwrap();
     let entries: Vec<_> = catalog.entries().map(|(slot, _)| slot.to_string()).collect();
     assert_eq!(entries, ["single/single"]);
-    assert_eq!(*only_entry(&catalog), Entry::Release(artifact(1)));
+    assert_eq!(only(&catalog, None), Ok(artifact(1)));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Documents and their succession, as tables and against a naive model.
 
 mod documents;
+mod heights;
+mod plans;
 mod removals;
 
 use std::collections::BTreeMap;
@@ -35,11 +37,16 @@ fn artifact(of: u8) -> Artifact {
     }
 }
 
+/// One release, from the beginning.
+fn always(artifact: Artifact) -> Entry {
+    Entry::Releases(Releases::only(Release::Artifact(artifact)))
+}
+
 /// A document of one service, by version name and the byte that its hash consists of; 0 is blocked.
 fn document(revision: Option<u64>, versions: &[(&str, u8)]) -> Catalog {
     let entries = versions.iter().map(|(name, of)| {
         let blocked = || Entry::Blocked(Reason::Unservable { detail: "no artifact".to_owned() });
-        (version(name), if *of == 0 { blocked() } else { Entry::Release(artifact(*of)) })
+        (version(name), if *of == 0 { blocked() } else { always(artifact(*of)) })
     });
-    Catalog { revision, services: BTreeMap::from([(service("demo"), entries.collect())]), deny: BTreeSet::new() }
+    Catalog { revision, services: BTreeMap::from([(service("demo"), entries.collect())]), ..Catalog::default() }
 }

@@ -102,7 +102,7 @@ fn f12_the_same_hash_under_another_url_is_the_same_artifact() {
     let mirrored = |url: &str| {
         let mut catalog = document(None, &[("v2", 2)]);
         let moved = Artifact { urls: vec![url.to_owned()], ..artifact(2) };
-        catalog.services.get_mut(&service("demo")).unwrap().insert(version("v2"), Entry::Release(moved));
+        catalog.services.get_mut(&service("demo")).unwrap().insert(version("v2"), always(moved));
         catalog
     };
     let mut tracker = following().observe(document(None, &[("v1", 1), ("v2", 2)]), seconds(0)).unwrap();
