@@ -22,6 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd;
 use serde::{Deserialize, Serialize};
 
+use super::confine::Account;
 use super::sys;
 
 /// The subcommand's name.
@@ -50,6 +51,10 @@ pub(super) struct Order {
     pub(super) env: Vec<(String, String)>,
     pub(super) cwd: PathBuf,
     pub(super) lock_dir: Option<PathBuf>,
+    /// The control group to join.
+    pub(super) group: Option<PathBuf>,
+    /// Whom to become.
+    pub(super) account: Option<Account>,
 }
 
 /// What the launcher says, one JSON object a line.
@@ -79,6 +84,10 @@ pub enum Step {
     Session,
     #[error("resetting signals")]
     Signals,
+    #[error("joining its control group")]
+    Group,
+    #[error("becoming its user")]
+    User,
     #[error("locking the data directory")]
     Lock,
     #[error("entering the working directory")]
@@ -126,6 +135,14 @@ fn launch(socket: &UnixStream) -> Result<Infallible, Refusal> {
     unistd::setsid().map_err(|errno| at(Step::Session)(errno.into()))?;
     sys::reset_signals();
     SigSet::empty().thread_set_mask().map_err(|errno| at(Step::Signals)(errno.into()))?;
+    if let Some(group) = &order.group {
+        std::fs::write(group.join("cgroup.procs"), "0").map_err(at(Step::Group))?;
+    }
+    if let Some(account) = &order.account {
+        become_user(account).map_err(|errno| at(Step::User)(errno.into()))?;
+        // A change of user has untied it.
+        tie_to_parent(order.parent)?;
+    }
     unistd::chdir(&order.cwd).map_err(|errno| at(Step::Directory)(errno.into()))?;
     leave_only_standard_descriptors().map_err(at(Step::Descriptors))?;
     if let Some(directory) = &order.lock_dir {
@@ -160,6 +177,18 @@ fn receive(socket: &UnixStream) -> Result<(Order, Option<OwnedFd>), Refusal> {
 fn tie_to_parent(parent: i32) -> Result<(), Refusal> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| Refusal::Failed(Step::Parent, errno.into()))?;
     if unistd::getppid().as_raw() == parent { Ok(()) } else { Err(Refusal::NotReleased) }
+}
+
+/// Lets go of every power but those of the account. Its two pipes become its own, for programs that open them by
+/// name.
+fn become_user(account: &Account) -> Result<(), Errno> {
+    for stream in [io::stdout().as_fd(), io::stderr().as_fd()] {
+        unistd::fchown(stream, Some(account.uid()), None)?;
+    }
+    nix::sys::prctl::set_no_new_privs()?;
+    unistd::setgroups(&account.groups())?;
+    unistd::setgid(account.gid())?;
+    unistd::setuid(account.uid())
 }
 
 fn leave_only_standard_descriptors() -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Processes: started, owned, watched and swept, on Linux, in groups.
+//! Processes: started, owned, watched and swept, on Linux, in process groups or control groups.
 //!
 //! One thread forks ([`spawner`]); what it forks is this program again as `versiond launch`
 //! ([`launch`]), which prepares itself, waits until its identity is recorded, and only then executes the
@@ -14,6 +14,8 @@
 //! generations, when to start or stop anything. The interface speaks of identities and exits, so that
 //! an owner with cgroups, or one outside this process, can stand behind it.
 
+pub mod cgroup;
+pub mod confine;
 pub mod identity;
 pub mod launch;
 pub mod logs;
@@ -29,6 +31,7 @@ mod strays;
 pub mod sweep;
 mod sys;
 
+pub use confine::{Account, Confine};
 pub use identity::{BootId, ProcessId};
 pub use logs::{Logs, NoLog, Reader};
 pub use nix::sys::signal::Signal;

@@ -12,7 +12,7 @@ use supervisor_protocol::{CONTRACT, NameError, Nonce};
 use super::output::{Captured, OutputSink};
 use super::seal::Sealed;
 use super::spawner::{LaunchError, LaunchSpec, Spawner};
-use super::{ExitInfo, Running, Signal};
+use super::{Confine, ExitInfo, Running, Signal};
 
 /// The most that a program may print on each stream, in bytes.
 pub const MAX_OUTPUT: usize = 64 << 10;
@@ -108,6 +108,7 @@ pub async fn run(
         lock_dir: None,
         output: OutputSink::Capture { limit: MAX_OUTPUT },
         nonce: random_nonce().map_err(OneshotError::Nonce)?,
+        confine: Confine::default(),
     };
     let prepared = spawner.prepare(spec).await.map_err(OneshotError::Launch)?;
     let guard = End(prepared.release().await.map_err(OneshotError::Launch)?);

@@ -1,7 +1,8 @@
 //! A process that this supervisor owns, from its fork to the moment when nothing of it is left.
 //!
 //! One task per process waits on the pidfd. At the exit it kills the rest of the group while the zombie
-//! still pins the number, reaps, says so, hunts descendants that left the group, and says so too. The
+//! still pins the number, reaps, says so, ends what is left in its control group, hunts descendants that left the
+//! process group, and says so too. The
 //! task holds the process for as long as it lives: dropping a [`Running`] kills nothing and leaks no
 //! zombie.
 
@@ -18,9 +19,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::ProcessId;
+use super::cgroup::Group;
 use super::output::Output;
 use super::strays;
-use super::sweep::{self, Target};
+use super::sweep::{self, SweepError, Target};
 use super::sys::{self, Block, Wait};
 
 /// How long descendants that left the group are hunted after an exit. SIGKILL needs only as long as the
@@ -95,6 +97,8 @@ pub struct Running {
     reaped: Mutex<bool>,
     life: watch::Sender<Life>,
     output: Arc<Output>,
+    /// Its control group, where there are any.
+    group: Option<Arc<Group>>,
 }
 
 impl Running {
@@ -104,7 +108,7 @@ impl Running {
         &self.identity
     }
 
-    /// Signals the whole process group.
+    /// Signals the whole process group; SIGKILL also reaches who has left it within the control group.
     ///
     /// # Errors
     /// The leader has been reaped, or the kernel refused.
@@ -163,6 +167,12 @@ impl Running {
     }
 
     fn signal_group(&self, signal: Signal) -> Result<(), SignalError> {
+        if let (Some(group), Signal::SIGKILL) = (&self.group, signal)
+            && let Err(error) = group.kill()
+        {
+            // The process group is killed all the same.
+            tracing::warn!(pid = self.identity.pid, %error, "a control group was not killed");
+        }
         match killpg(Pid::from_raw(self.identity.pid), signal) {
             Ok(()) => Ok(()),
             // Before the launcher has made its session there is no group of this number.
@@ -189,10 +199,11 @@ pub(super) fn own(
     identity: ProcessId,
     pidfd: OwnedFd,
     output: Arc<Output>,
+    group: Option<Arc<Group>>,
     runtime: &tokio::runtime::Handle,
 ) -> Arc<Running> {
     let life = watch::Sender::new(Life::Alive);
-    let running = Arc::new(Running { identity, pidfd, reaped: Mutex::new(false), life, output });
+    let running = Arc::new(Running { identity, pidfd, reaped: Mutex::new(false), life, output, group });
     runtime.spawn(attend(Arc::clone(&running)));
     running
 }
@@ -214,8 +225,14 @@ async fn attend(running: Arc<Running>) {
     });
     running.life.send_replace(Life::Exited(exit));
 
-    let target = Target::descendants_of(&running.identity);
-    match tokio::task::spawn_blocking(move || sweep::sweep(&[target], HUNT)).await {
+    let (target, group) = (Target::descendants_of(&running.identity), running.group.clone());
+    let hunt = move || {
+        if let Some(group) = group {
+            group.end(HUNT).map_err(SweepError::Proc)?;
+        }
+        sweep::sweep(&[target], HUNT)
+    };
+    match tokio::task::spawn_blocking(hunt).await {
         Ok(Ok(_)) => strays::end_nonce(&running.identity.nonce),
         Ok(Err(error)) => {
             let error = &error as &dyn std::error::Error;

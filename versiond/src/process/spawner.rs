@@ -22,6 +22,8 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::cgroup::Group;
+use super::confine::Confine;
 use super::launch::{self, Order, Report, Step};
 use super::logs::Logs;
 use super::output::{self, LogQueue, OutputSink, Pipes};
@@ -50,6 +52,7 @@ pub struct LaunchSpec {
     pub output: OutputSink,
     /// Never used for two processes: the end of one would be the end of the other.
     pub nonce: Nonce,
+    pub confine: Confine,
 }
 
 /// Why a process was not started.
@@ -150,8 +153,9 @@ impl Spawner {
         let order = spec.order()?;
         let (reply, answer) = oneshot::channel();
         let log = Arc::clone(&self.log);
-        let LaunchSpec { exe, output, nonce, lock_dir, .. } = spec;
-        let request = Request { order, exe, output, nonce, log, runtime: Handle::current(), reply };
+        let LaunchSpec { exe, output, nonce, lock_dir, confine, .. } = spec;
+        let group = confine.group;
+        let request = Request { order, exe, output, nonce, group, log, runtime: Handle::current(), reply };
         self.requests.send(request).map_err(|_| LaunchError::SpawnerGone)?;
         let Forked { socket, running } = answer.await.map_err(|_| LaunchError::SpawnerGone)??;
 
@@ -199,6 +203,8 @@ impl LaunchSpec {
             env,
             cwd: self.cwd.clone(),
             lock_dir: self.lock_dir.clone(),
+            group: self.confine.group.as_ref().map(|group| group.path().to_owned()),
+            account: self.confine.account.clone(),
         };
         serde_json::to_vec(&order).map_err(|error| LaunchError::Wire(error.into()))
     }
@@ -286,6 +292,7 @@ struct Request {
     exe: Arc<Sealed>,
     output: OutputSink,
     nonce: Nonce,
+    group: Option<Arc<Group>>,
     log: Arc<LogQueue>,
     runtime: Handle,
     reply: oneshot::Sender<Result<Forked, LaunchError>>,
@@ -339,7 +346,7 @@ impl Forker {
         // It holds copies of the launcher's ends: an end of file would never come.
         drop(command);
         let output = output::collect(pipes, &request.output, &request.log, &request.runtime);
-        let running = running::own(identity, pidfd, output, &request.runtime);
+        let running = running::own(identity, pidfd, output, request.group.clone(), &request.runtime);
 
         let fds: Vec<BorrowedFd<'_>> = std::iter::once(order.as_fd()).chain(request.exe.memory()).collect();
         sys::send_with_fds(socket.as_fd(), b"O", &fds).map_err(LaunchError::Wire)?;

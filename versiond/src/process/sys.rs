@@ -4,10 +4,12 @@
 //! into an owned descriptor. Must not live here: policy, loops over processes, anything with state.
 #![allow(unsafe_code)]
 
-use std::ffi::c_int;
+use std::ffi::{CString, c_int, c_void};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -160,4 +162,16 @@ pub(super) fn receive_with_fds(socket: BorrowedFd<'_>) -> io::Result<(Option<u8>
 /// until this process ends.
 pub(super) fn keep_across_exec(file: &File, at_least: RawFd) -> io::Result<RawFd> {
     Ok(nix::fcntl::fcntl(file.as_fd(), nix::fcntl::FcntlArg::F_DUPFD(at_least))?)
+}
+
+/// An extended attribute of a file, of at most 64 bytes.
+pub(super) fn attribute(path: &Path, name: &str) -> io::Result<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let name = CString::new(name)?;
+    let mut value = [0u8; 64];
+    let into = value.as_mut_ptr().cast::<c_void>();
+    // SAFETY: both names end with a zero, and the kernel writes at most as many bytes as `value` has.
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), into, value.len()) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok(value[..length.min(value.len())].to_vec())
 }

@@ -171,6 +171,7 @@ impl Effects {
                 generation,
             }),
             nonce: nonce.clone(),
+            confine: process::Confine::default(),
         };
         crash::before("fork");
         let prepared = shared.spawner.prepare(spec).await.map_err(|error| failed(&error))?;

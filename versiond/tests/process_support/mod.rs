@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use supervisor_protocol::{Generation, Nonce, ServiceName, VersionName};
 use versiond::process::oneshot::random_nonce;
 use versiond::process::{
-    LaunchSpec, LogQueue, OutputLabel, OutputSink, Prepared, Running, Sealed, Signal, Spawner, seal,
+    Confine, LaunchSpec, LogQueue, OutputLabel, OutputSink, Prepared, Running, Sealed, Signal, Spawner, seal,
 };
 
 /// Long enough for a loaded machine; no test waits for it when all is well.
@@ -55,6 +55,7 @@ pub fn program(exe: Arc<Sealed>, argv: &[&str]) -> LaunchSpec {
             generation: Generation(1),
         }),
         nonce: nonce(),
+        confine: Confine::default(),
     }
 }
 
