@@ -13,6 +13,7 @@ pub use crate::logs::{LogLine, LogQuery, LogStream};
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     pub schema: u32,
     pub version: String,
@@ -31,6 +32,7 @@ pub struct Status {
 
 /// What is known of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CatalogStatus {
     pub source: String,
     /// Of the document in force, when it carries one.
@@ -46,6 +48,7 @@ pub struct CatalogStatus {
 
 /// One slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotStatus {
     #[serde(flatten)]
     pub slot: SlotId,
@@ -61,6 +64,7 @@ pub struct SlotStatus {
 
 /// Where a generation stands. The data that belongs to each state is the supervisor's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Fetching,
@@ -119,6 +123,7 @@ impl Phase {
 
 /// One generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GenerationStatus {
     pub generation: Generation,
     pub sha256: Sha256,
@@ -144,6 +149,7 @@ pub struct GenerationStatus {
 
 /// What came of one drain: the file to show a customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Receipt {
     #[serde(flatten)]
     pub slot: SlotId,
@@ -172,6 +178,7 @@ pub struct Receipt {
 
 /// Why a generation was drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DrainCause {
     Swap,
@@ -182,6 +189,7 @@ pub enum DrainCause {
 
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DrainOutcome {
     /// Everything that was admitted came to its own end.
@@ -196,6 +204,7 @@ pub enum DrainOutcome {
 
 /// `GET /v1/why[?slot=service/name]`: every wait and refusal, with the fact it rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     pub schema: u32,
     pub host: Vec<Reason>,
@@ -204,6 +213,7 @@ pub struct Why {
 
 /// The reasons of one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotWhy {
     #[serde(flatten)]
     pub slot: SlotId,
@@ -213,6 +223,7 @@ pub struct SlotWhy {
 
 /// A reason with its sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyReason {
     #[serde(flatten)]
     pub reason: Reason,
@@ -221,6 +232,7 @@ pub struct WhyReason {
 
 /// `POST /v1/drain`: cordon this host. `DELETE /v1/drain` takes it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainRequest {
     pub mode: DrainMode,
@@ -229,6 +241,7 @@ pub struct DrainRequest {
 /// What an operator can ask of one slot: `POST /v1/services/{service}/versions/{version}/{verb}`, where
 /// the verb is the code and the other fields are the body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
     /// Says yes to a staged release, to a first start of a manual one, or to a swap that interrupts.
@@ -285,6 +298,7 @@ impl Verb {
 
 /// Why a verb was not carried out: 409, with this as its code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum VerbRefused {
     #[error("there is no slot of this name")]
@@ -318,6 +332,7 @@ impl VerbRefused {
 
 /// `POST` or `DELETE /v1/deny/{sha256}`: bytes that an operator does not let run here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DenyList {
     /// Denied by an operator of this host.
     pub operator: Vec<Sha256>,
@@ -327,20 +342,11 @@ pub struct DenyList {
 
 /// The body of every error of the admin API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApiError {
     /// A stable code, e.g. `unknown_slot`.
     pub code: String,
     pub message: String,
-}
-
-/// One line of the event stream: a transition of a generation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transition {
-    #[serde(flatten)]
-    pub slot: SlotId,
-    pub generation: Generation,
-    pub from: Phase,
-    pub to: Phase,
 }
 
 /// The classes with work in them, as `3 stream, 1 request`; `nothing` when there is none.

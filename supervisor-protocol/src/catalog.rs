@@ -9,6 +9,7 @@ use crate::reason::Reason;
 /// `GET /v1/catalog`: what is in force, and what is known of its source. The answer holds the document itself
 /// besides, as `document`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CatalogReport {
     pub schema: u32,
     #[serde(flatten)]
@@ -31,6 +32,7 @@ pub struct CatalogReport {
 
 /// Where what is in force comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogOrigin {
     /// Nothing is known yet.
@@ -45,6 +47,7 @@ pub enum CatalogOrigin {
 
 /// What is wanted in one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CatalogSlot {
     #[serde(flatten)]
     pub slot: SlotId,
@@ -65,6 +68,7 @@ pub struct CatalogSlot {
 
 /// A release that is not in effect yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StagedRelease {
     /// From which it will be.
     pub height: u64,
@@ -74,6 +78,7 @@ pub struct StagedRelease {
 
 /// Whether a release to come is here already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum StagedState {
     Waiting,
@@ -83,6 +88,7 @@ pub enum StagedState {
 
 /// `POST /v1/catalog/accept`: read the source now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AcceptRequest {
     /// Take what it says as if it were the first document.
@@ -91,6 +97,7 @@ pub struct AcceptRequest {
 
 /// `POST /v1/catalog/check`: what a document would do here. Nothing is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckRequest {
     #[serde(flatten)]
@@ -102,6 +109,7 @@ pub struct CheckRequest {
 
 /// The document to check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum CheckDocument {
     Text {
@@ -115,6 +123,7 @@ pub enum CheckDocument {
 
 /// What a document would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CatalogCheck {
     pub schema: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,6 +136,7 @@ pub struct CatalogCheck {
 
 /// What a document would do to one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckedSlot {
     #[serde(flatten)]
     pub after: CatalogSlot,
@@ -138,6 +148,7 @@ pub struct CheckedSlot {
 
 /// What becomes of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// Nothing runs under this name yet.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The class of one lease. It is [`StreamClass::Request`] until the response head arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StreamClass {
     /// An ordinary exchange.
@@ -55,6 +56,11 @@ impl fmt::Display for StreamClass {
 
 /// One value per stream class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(bound = "T: schemars::JsonSchema + Default + Serialize")
+)]
 #[serde(default, deny_unknown_fields)]
 pub struct ByClass<T> {
     pub request: T,

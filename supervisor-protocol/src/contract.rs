@@ -7,6 +7,7 @@ use crate::names::Nonce;
 
 /// What kind of work a child does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// It answers requests that the supervisor routes to it.
@@ -18,6 +19,7 @@ pub enum Role {
 
 /// Where the truth of a child's work lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StateKind {
     /// Nothing outlives a request.
@@ -30,6 +32,7 @@ pub enum StateKind {
 
 /// The on-disk or schema formats that a build can read, and the one that it writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DataFormats {
     /// First and last readable format, both included.
     pub reads: [u32; 2],
@@ -38,6 +41,7 @@ pub struct DataFormats {
 
 /// Ways to listen that a child supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Listen {
     Tcp,
@@ -47,6 +51,7 @@ pub enum Listen {
 
 /// How far a drain goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DrainMode {
     /// Nothing new is admitted.
@@ -58,6 +63,7 @@ pub enum DrainMode {
 
 /// Resources that a child needs for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Needs {
     /// GPU memory in MiB.
@@ -66,6 +72,7 @@ pub struct Needs {
 
 /// The one JSON object that `<bin> --describe` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Describe {
     /// The contract's version. A reader refuses a newer one.
     pub contract: u32,
@@ -96,6 +103,7 @@ pub struct Describe {
 
 /// The body of `GET /ready`. The status is 200 iff `ready && !draining`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ready {
     /// Whether the child could serve. It ignores drain and pause.
     pub ready: bool,
@@ -127,6 +135,7 @@ impl Ready {
 
 /// How far a child's drain has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DrainState {
     Serving,
@@ -136,6 +145,7 @@ pub enum DrainState {
 
 /// The body of `GET /drain/status`. A missing count is an error, not zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DrainStatus {
     pub state: DrainState,
     pub draining: bool,
@@ -149,6 +159,7 @@ pub struct DrainStatus {
 
 /// The body of `POST /drain`; an empty body means the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainCommand {
     pub mode: DrainMode,

@@ -13,6 +13,7 @@ use crate::names::{BootNonce, Generation, HostId, ServiceName, Sha256, VersionNa
 /// starting → serving ⇄ cordoned; serving or cordoned → announcing → draining → stopping → stopped;
 /// forcing from any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HostState {
     Starting,
@@ -51,6 +52,7 @@ impl fmt::Display for HostState {
 
 /// The status of one generation as `GET /healthz` has always told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
     Starting,
@@ -61,6 +63,7 @@ pub enum HealthStatus {
 
 /// One element of the array that `GET /healthz` answers. The shape is frozen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthEntry {
     pub service: ServiceName,
     pub name: VersionName,
@@ -73,6 +76,7 @@ pub struct HealthEntry {
 
 /// The body of `GET /readyz?all=1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadyAll {
     pub schema: u32,
     pub id: HostId,
@@ -87,6 +91,7 @@ pub struct ReadyAll {
 
 /// One slot in [`ReadyAll`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotReadiness {
     pub service: ServiceName,
     pub name: VersionName,
@@ -104,6 +109,7 @@ pub struct SlotReadiness {
 
 /// The body of the host's `GET /drain/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HostDrain {
     pub schema: u32,
     pub id: HostId,
@@ -130,6 +136,7 @@ pub struct HostDrain {
 
 /// The work of one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GenerationLoad {
     pub generation: Generation,
     pub draining: bool,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What holds on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Isolation {
     /// What holds a generation's processes together.
     pub processes: Containment,
@@ -51,6 +52,7 @@ impl fmt::Display for Isolation {
 
 /// What a generation's processes cannot leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Containment {
     /// A control group for each generation.
@@ -61,6 +63,7 @@ pub enum Containment {
 
 /// Under which uid children run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Users {
     /// Under the `user` of their service, where it names one.
@@ -71,6 +74,7 @@ pub enum Users {
 
 /// Whether a socket's owner can be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SocketOwnership {
     Verified,

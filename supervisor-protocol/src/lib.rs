@@ -8,10 +8,12 @@
 //! name. Golden files under `tests/golden/` pin the JSON of each release.
 
 pub mod admin;
+pub mod api;
 pub mod catalog;
 pub mod class;
 pub mod contract;
 pub mod env;
+pub mod events;
 pub mod headers;
 pub mod host;
 pub mod isolation;

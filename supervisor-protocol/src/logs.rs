@@ -9,6 +9,7 @@ use crate::names::Generation;
 
 /// One line of a child's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogLine {
     /// When it was read, in milliseconds of Unix time.
     pub at_ms: u64,
@@ -22,6 +23,7 @@ pub struct LogLine {
 
 /// One of a child's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogStream {
     Stdout,
@@ -39,6 +41,7 @@ impl fmt::Display for LogStream {
 
 /// The query of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LogQuery {
     /// Of this generation alone; else of all that are remembered.

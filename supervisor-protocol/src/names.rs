@@ -51,6 +51,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $grammar:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(String);
 
@@ -170,6 +171,7 @@ impl VersionName {
 
 /// One life of a release in a slot. Numbered over the whole host, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
@@ -181,6 +183,7 @@ impl fmt::Display for Generation {
 
 /// One routed name of a service: a version where the route holds `{version}`, else the service itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotId {
     pub service: ServiceName,
     pub name: VersionName,
@@ -194,6 +197,7 @@ impl fmt::Display for SlotId {
 
 /// The identity of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256(pub [u8; 32]);
 

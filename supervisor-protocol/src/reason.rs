@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a slot is not (yet) where its intent wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Reason {
     /// The artifact is on its way.
@@ -240,6 +241,7 @@ impl fmt::Display for Reason {
 
 /// Why the data plane refused a request before any child saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// No route or no approved version: 404.

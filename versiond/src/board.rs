@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use router_dataplane::Target;
+use router_dataplane::{Clock, Target};
 use supervisor_protocol::admin::{
-    CatalogStatus, GenerationStatus, Isolation, Receipt, SlotStatus, SlotWhy, Status, Why, WhyReason,
+    CatalogStatus, GenerationStatus, Isolation, Phase, Receipt, SlotStatus, SlotWhy, Status, Why, WhyReason,
 };
 use supervisor_protocol::contract::DrainMode;
+use supervisor_protocol::events::{Happening, Transition};
 use supervisor_protocol::host::{
     GenerationLoad, HealthEntry, HealthStatus, HostDrain, HostState, ReadyAll, SlotReadiness,
 };
@@ -23,6 +24,7 @@ use versiond_core::host::Host;
 use versiond_core::slot::{Slot, Want};
 
 use crate::catalog::CatalogView;
+use crate::events::Events;
 
 /// Receipts that are kept for the API.
 const RECEIPTS: usize = 200;
@@ -32,6 +34,8 @@ pub(crate) struct Board {
     identity: Identity,
     inner: Mutex<Inner>,
     seq: watch::Sender<u64>,
+    events: Events,
+    clock: Clock,
 }
 
 /// Who this daemon is.
@@ -76,8 +80,10 @@ pub(crate) struct LifeView {
 
 impl Board {
     /// A board without slots.
-    pub(crate) fn new(identity: Identity, host: Host, catalog: CatalogStatus) -> Arc<Board> {
+    pub(crate) fn new(identity: Identity, host: Host, catalog: CatalogStatus, clock: Clock) -> Arc<Board> {
         Arc::new(Board {
+            events: Events::new(identity.started),
+            clock,
             identity,
             inner: Mutex::new(Inner {
                 host,
@@ -94,7 +100,15 @@ impl Board {
 
     /// Changes the host under the lock and tells whoever waits, if `f` says that it changed.
     pub(crate) fn host<T>(&self, f: impl FnOnce(&mut Host) -> (T, bool)) -> T {
-        let (value, changed) = f(&mut self.inner.lock().host);
+        let (value, changed, before, state) = {
+            let host = &mut self.inner.lock().host;
+            let before = host.state();
+            let (value, changed) = f(host);
+            (value, changed, before, host.state())
+        };
+        if before != state {
+            self.events.push(Happening::Host { state }, self.clock.now());
+        }
         if changed {
             self.bump();
         }
@@ -105,13 +119,17 @@ impl Board {
     pub(crate) fn set_slot(&self, id: &SlotId, view: Option<SlotView>) {
         let changed = {
             let mut inner = self.inner.lock();
-            let before = inner.slots.get(id).map(|old| told(id, old));
-            let after = view.as_ref().map(|new| told(id, new));
+            let before = inner.slots.get(id);
+            let changed = before.map(|old| told(id, old)) != view.as_ref().map(|new| told(id, new));
+            // Under the lock, so that the stream has them in the order in which they happened.
+            for transition in transitions(id, before.map(|view| &view.slot), view.as_ref().map(|view| &view.slot)) {
+                self.events.push(Happening::Transition(transition), self.clock.now());
+            }
             match view {
                 Some(view) => inner.slots.insert(id.clone(), view),
                 None => inner.slots.remove(id),
             };
-            before != after
+            changed
         };
         if changed {
             self.bump();
@@ -138,12 +156,29 @@ impl Board {
 
     /// Keeps a receipt.
     pub(crate) fn add_receipt(&self, receipt: Receipt) {
+        self.events.push(Happening::Drained(receipt.clone()), self.clock.now());
         {
             let mut inner = self.inner.lock();
             inner.receipts.push_front(receipt);
             inner.receipts.truncate(RECEIPTS);
         }
         self.bump();
+    }
+
+    /// What has happened.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// This life of the daemon.
+    pub(crate) fn boot(&self) -> &BootNonce {
+        &self.identity.boot
+    }
+
+    /// The processes of all generations.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let inner = self.inner.lock();
+        inner.slots.values().flat_map(|view| view.lives.values()).filter_map(|life| life.pid).collect()
     }
 
     /// Grows by every change that a router or an operator may wait for.
@@ -344,6 +379,28 @@ fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
         }),
         evacuating: false,
     }
+}
+
+/// What a slot's generations have done since it was last shown.
+fn transitions(id: &SlotId, before: Option<&Slot>, after: Option<&Slot>) -> Vec<Transition> {
+    let (old, new) = (numbered(before), numbered(after));
+    let failures = |slot: Option<&Slot>, sha256| slot.and_then(|slot| slot.failure_of(&sha256)).cloned();
+    let entered = new.iter().filter_map(|(number, now)| {
+        let from = old.get(number).map(|generation| generation.phase());
+        (from != Some(now.phase())).then(|| (*number, from, now.phase(), None))
+    });
+    let left = old.iter().filter(|(number, _)| !new.contains_key(number)).map(|(number, gone)| {
+        let earlier = failures(before, gone.sha256()).map_or(0, |failure| failure.count);
+        let failure = failures(after, gone.sha256()).filter(|failure| failure.count > earlier);
+        let to = if failure.is_some() { Phase::Failed } else { Phase::Exited };
+        (*number, Some(gone.phase()), to, failure.map(|failure| failure.reason))
+    });
+    let transition = |(generation, from, to, reason)| Transition { slot: id.clone(), generation, from, to, reason };
+    left.chain(entered).map(transition).collect()
+}
+
+fn numbered(slot: Option<&Slot>) -> BTreeMap<Generation, &Gen> {
+    slot.into_iter().flat_map(Slot::generations).map(|generation| (generation.number, generation)).collect()
 }
 
 /// What somebody may be waiting for.

@@ -16,6 +16,7 @@ mod board;
 pub mod catalog;
 pub mod check;
 pub mod config;
+mod events;
 pub mod faults;
 mod host;
 pub mod ledger;

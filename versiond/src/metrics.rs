@@ -59,6 +59,11 @@ struct StateLabel {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: String,
+}
+
 /// All metrics of the daemon.
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
@@ -72,6 +77,8 @@ pub(crate) struct Metrics {
     ready: Family<SlotLabel, Gauge>,
     waiting: Family<SlotReason, Gauge>,
     host: Family<StateLabel, Gauge>,
+    acts: Family<CodeLabel, Counter>,
+    admin_refused: Family<CodeLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -98,6 +105,8 @@ impl Metrics {
             ready: Family::default(),
             waiting: Family::default(),
             host: Family::default(),
+            acts: Family::default(),
+            admin_refused: Family::default(),
         };
         registry.register("generation_transitions", "Phases entered by generations", metrics.transitions.clone());
         registry.register("generation_failures", "Generations that failed, by reason", metrics.failures.clone());
@@ -109,6 +118,8 @@ impl Metrics {
         registry.register("slot_ready", "1 while a routed child of the slot is live-ready", metrics.ready.clone());
         registry.register("slot_waiting", "1 for every reason for which a slot waits", metrics.waiting.clone());
         registry.register("host_state", "1 for the state that the host is in", metrics.host.clone());
+        registry.register("acts", "Changes asked for at the admin API, by what came of them", metrics.acts.clone());
+        registry.register("admin_refused", "Callers whom the admin API did not let in", metrics.admin_refused.clone());
         *metrics.registry.lock() = registry;
         metrics
     }
@@ -125,6 +136,15 @@ impl Metrics {
 
     pub(crate) fn published(&self, slot: &SlotId) {
         self.swaps.get_or_create(&slot_label(slot)).inc();
+    }
+
+    /// An operator has asked for a change: `done`, or the code of the refusal.
+    pub(crate) fn acted(&self, code: &str) {
+        self.acts.get_or_create(&CodeLabel { code: code.to_owned() }).inc();
+    }
+
+    pub(crate) fn admin_refused(&self, code: &str) {
+        self.admin_refused.get_or_create(&CodeLabel { code: code.to_owned() }).inc();
     }
 
     pub(crate) fn drained(&self, receipt: &Receipt) {

@@ -16,14 +16,14 @@ use router_dataplane::{
 use supervisor_protocol::admin::CatalogStatus;
 use supervisor_protocol::headers::HostStamp;
 use supervisor_protocol::{BootNonce, Tick};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 use versiond_core::host::{Host, HostTimings};
 
 pub use crate::supervisor::chain;
 
-use crate::admin::{self, Admin};
+use crate::admin;
 use crate::board::{Board, Identity};
 use crate::catalog;
 use crate::config::{Config, HostConfig};
@@ -107,7 +107,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         admin::remembered(state.cordon, clock.now()),
     );
     let identity = Identity { id: config.host.id.clone(), boot: boot.clone(), started: Tick::ZERO };
-    let board = Board::new(identity, host, unread(&config));
+    let board = Board::new(identity, host, unread(&config), clock);
     let metrics = Arc::new(Metrics::new());
     let spawner = Spawner::start("/proc/self/exe".into()).context("the thread that forks")?;
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
@@ -145,7 +145,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let (commands, given) = Commands::new();
     let manager = tokio::spawn(manager.run(catalog, order, given));
 
-    let admin = Admin {
+    let parts = admin::Parts {
         board: board.clone(),
         plane: plane.clone(),
         metrics,
@@ -153,11 +153,9 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         clock,
         commands,
         catalog: catalog_handle,
-        waiters: Semaphore::new(64),
         logs: spawner.logs(),
-        log_readers: admin::log_readers(),
     };
-    admin::serve(admin, listeners.admin, listeners.metrics)?;
+    admin::serve(parts, listeners.admin, listeners.metrics)?;
     tracing::info!(listen = %config.host.listen, admin = %config.host.admin, id = %config.host.id, "versiond runs");
     crash::before("ready");
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
@@ -184,7 +182,7 @@ struct Listeners {
     data: TcpListener,
     status: Option<TcpListener>,
     metrics: Option<TcpListener>,
-    admin: std::os::unix::net::UnixListener,
+    admin: admin::Listeners,
 }
 
 impl Listeners {
@@ -193,7 +191,7 @@ impl Listeners {
             data: bind(host.listen, "[host] listen")?,
             status: host.status_listen.map(|address| bind(address, "[host] status_listen")).transpose()?,
             metrics: host.metrics.map(|address| bind(address, "[host] metrics")).transpose()?,
-            admin: admin::bind(host.admin.as_std_path())?,
+            admin: admin::bind(host)?,
         })
     }
 }

@@ -26,6 +26,7 @@ mod logs;
 mod metrics;
 mod mirror;
 mod node;
+mod operators;
 mod powercut;
 mod refusals;
 mod releases;

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Method;
+use camino::Utf8Path;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use supervisor_protocol::SCHEMA;
@@ -12,14 +15,16 @@ use supervisor_protocol::host::HostDrain;
 use supervisor_protocol::{BootNonce, Sha256, SlotId};
 
 use crate::failure::Failure;
-use crate::wire::{Place, WireError, ask};
+use crate::wire::{Place, WireError, ask, begin};
 
 /// The daemon answers from memory; the ledger write of a cordon is the slowest thing it waits for.
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// One daemon.
 pub(crate) struct Client {
-    socket: PathBuf,
+    place: Place,
+    /// What a port asks for.
+    token: Option<String>,
 }
 
 /// An answer as it came, and as it was understood.
@@ -29,9 +34,21 @@ pub(crate) struct Told<T> {
 }
 
 impl Client {
-    /// `socket`: a path, or `unix:` and a path, as the daemon's own configuration has it.
-    pub(crate) fn new(socket: &str) -> Self {
-        Self { socket: PathBuf::from(socket.strip_prefix("unix:").unwrap_or(socket)) }
+    /// `place`: a path, `unix:` and a path, as the daemon's own configuration has it, or `http://` and an address.
+    pub(crate) fn new(place: &str, token_file: Option<&Utf8Path>) -> Result<Self, Failure> {
+        let place = match place.strip_prefix("http://") {
+            Some(address) => match address.trim_end_matches('/').parse() {
+                Ok(address) => Place::Tcp(address),
+                Err(_) => return Err(Failure::Place(place.to_owned())),
+            },
+            None => Place::Unix(PathBuf::from(place.strip_prefix("unix:").unwrap_or(place))),
+        };
+        let read = |path: &Utf8Path| {
+            let text = std::fs::read_to_string(path);
+            text.map_err(|source| Failure::Token { path: path.to_owned(), source })
+        };
+        let token = token_file.map(read).transpose()?.map(|token| format!("Bearer {}", token.trim()));
+        Ok(Self { place, token })
     }
 
     pub(crate) async fn status(&self) -> Result<Told<Status>, Failure> {
@@ -109,14 +126,10 @@ impl Client {
         body: String,
         limit: Duration,
     ) -> Result<Told<T>, Failure> {
-        let place = Place::Unix(self.socket.clone());
-        let answer = ask(&place, method, path, &[], body, limit).await.map_err(|error| self.failure(path, error))?;
-        let malformed = |source| Failure::Malformed {
-            socket: self.socket.clone(),
-            path: path.to_owned(),
-            status: answer.status,
-            source,
-        };
+        let headers = self.headers(&[]);
+        let answer =
+            ask(&self.place, method, path, &headers, body, limit).await.map_err(|error| self.failure(path, error))?;
+        let malformed = |source| self.malformed(path, answer.status, source);
         if !answer.status.is_success() {
             return Err(Failure::Refused(serde_json::from_slice::<ApiError>(&answer.body).map_err(malformed)?));
         }
@@ -129,11 +142,43 @@ impl Client {
         Ok(Told { json, body })
     }
 
+    /// A body that goes on for as long as the daemon has something to say.
+    pub(crate) async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Incoming, Failure> {
+        let headers = self.headers(headers);
+        let begun = begin(&self.place, method, path, &headers, "");
+        let begun = tokio::time::timeout(ANSWER, begun).await.unwrap_or(Err(WireError::Silent(ANSWER)));
+        let (head, body) = begun.map_err(|error| self.failure(path, error))?.into_parts();
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        let body = body.collect().await.map_err(|source| self.broke(path, source))?.to_bytes();
+        let error = serde_json::from_slice(&body).map_err(|source| self.malformed(path, head.status, source))?;
+        Err(Failure::Refused(error))
+    }
+
+    pub(crate) fn broke(&self, path: &str, source: hyper::Error) -> Failure {
+        self.failure(path, WireError::Broke(source))
+    }
+
+    pub(crate) fn malformed(&self, path: &str, status: StatusCode, source: serde_json::Error) -> Failure {
+        Failure::Malformed { place: self.place.clone(), path: path.to_owned(), status, source }
+    }
+
+    fn headers<'h>(&'h self, more: &[(&'h str, &'h str)]) -> Vec<(&'h str, &'h str)> {
+        more.iter().copied().chain(self.token.as_deref().map(|token| ("authorization", token))).collect()
+    }
+
     fn failure(&self, path: &str, error: WireError) -> Failure {
+        let place = self.place.clone();
         match error {
-            WireError::Connect(source) => Failure::Unreachable { socket: self.socket.clone(), source },
+            WireError::Connect(source) => Failure::Unreachable { place, source },
             source @ (WireError::Broke(_) | WireError::Request(_) | WireError::Silent(_)) => {
-                Failure::Exchange { socket: self.socket.clone(), path: path.to_owned(), source }
+                Failure::Exchange { place, path: path.to_owned(), source }
             }
         }
     }

@@ -6,17 +6,18 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::{conformance, deny, drain, exit, order, status, text, watch, why};
+use crate::{conformance, deny, drain, events, exit, logs, order, status, text, watch, why};
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
 #[derive(Parser)]
 #[command(name = "versionctl", version, max_term_width = 100)]
 struct Cli {
-    /// The daemon's admin socket.
+    /// The daemon's admin API: its socket, or `http://127.0.0.1:PORT`.
     #[arg(
         long,
         env = "VERSIOND_ADMIN",
@@ -25,6 +26,9 @@ struct Cli {
         value_name = "PATH"
     )]
     admin: String,
+    /// The file with the token that a port asks for.
+    #[arg(long, env = "VERSIOND_ADMIN_TOKEN_FILE", global = true, value_name = "PATH")]
+    token_file: Option<Utf8PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -47,6 +51,10 @@ enum Command {
     Deny(deny::Args),
     /// Take a `deny` back.
     Allow(deny::AllowArgs),
+    /// What happens, one line each: transitions, drains, what operators did.
+    Events(events::Args),
+    /// What a slot's children printed.
+    Logs(logs::Args),
     /// Start a program under the contract, in temporary folders, and tell what of it holds.
     Conformance(conformance::Args),
 }
@@ -62,6 +70,8 @@ impl Command {
             Command::Order(order) => order.run(client).await,
             Command::Deny(args) => args.run(client).await,
             Command::Allow(args) => args.run(client).await,
+            Command::Events(args) => args.run(client).await,
+            Command::Logs(args) => args.run(client).await,
             Command::Conformance(args) => args.run().await,
         }
     }
@@ -89,12 +99,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
-    let client = Client::new(&cli.admin);
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::Runtime)
-        .and_then(|runtime| runtime.block_on(cli.command.run(&client)));
+    let result = Client::new(&cli.admin, cli.token_file.as_deref()).and_then(|client| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+        runtime.block_on(cli.command.run(&client))
+    });
     match result {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {

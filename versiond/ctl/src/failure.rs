@@ -1,23 +1,29 @@
 //! Why a command failed, and the exit code that says so.
 
 use std::io;
-use std::path::PathBuf;
 
+use camino::Utf8PathBuf;
 use http::StatusCode;
 use supervisor_protocol::admin::ApiError;
 
 use crate::exit;
-use crate::wire::WireError;
+use crate::wire::{Place, WireError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("cannot reach versiond on {}", .socket.display())]
-    Unreachable { socket: PathBuf, source: io::Error },
-    #[error("{} {path}: no whole answer", .socket.display())]
-    Exchange { socket: PathBuf, path: String, source: WireError },
-    #[error("{} {path}: the answer ({status}) is not what the API says", .socket.display())]
-    Malformed { socket: PathBuf, path: String, status: StatusCode, source: serde_json::Error },
+    #[error("cannot reach versiond on {place}")]
+    Unreachable { place: Place, source: io::Error },
+    #[error("{place} {path}: no whole answer")]
+    Exchange { place: Place, path: String, source: WireError },
+    #[error("{place} {path}: the answer ({status}) is not what the API says")]
+    Malformed { place: Place, path: String, status: StatusCode, source: serde_json::Error },
+    #[error("the daemon has ended the stream")]
+    Ended,
+    #[error("--admin {0}: expected the path of a socket, or http:// and a loopback address with port")]
+    Place(String),
+    #[error("{path}: cannot read the token")]
+    Token { path: Utf8PathBuf, source: io::Error },
     #[error(
         "{path}: the daemon speaks schema {found}, this versionctl knows {known}: install the one that came with the daemon"
     )]
@@ -42,7 +48,10 @@ impl Failure {
             Failure::Unreachable { .. } => exit::UNREACHABLE,
             Failure::TimedOut { .. } => exit::TIMED_OUT,
             Failure::Refused(_) | Failure::TakenBack => exit::REFUSED,
+            Failure::Place(_) => exit::USAGE,
             Failure::Exchange { .. }
+            | Failure::Ended
+            | Failure::Token { .. }
             | Failure::Malformed { .. }
             | Failure::Schema { .. }
             | Failure::NotConformant(_)
@@ -53,11 +62,15 @@ impl Failure {
 
     /// What to do about it, where that can be said.
     pub(crate) fn remedy(&self) -> Option<String> {
-        let Failure::Unreachable { source, socket } = self else { return None };
+        let Failure::Unreachable { source, place } = self else { return None };
         let otherwise = "or name another socket with --admin PATH or VERSIOND_ADMIN";
+        let exists = match place {
+            Place::Unix(socket) => socket.exists(),
+            Place::Tcp(_) => false,
+        };
         Some(if source.kind() == io::ErrorKind::PermissionDenied {
-            format!("run it as root or as the user that versiond runs as, {otherwise}")
-        } else if socket.exists() {
+            format!("run it as root, as versiond's user or as a member of [host] operators or readers, {otherwise}")
+        } else if exists {
             format!(
                 "the socket is there but nobody answers: versiond has ended, see `systemctl status versiond`, {otherwise}"
             )

@@ -1,6 +1,8 @@
 //! One HTTP exchange over a connection of its own, to a Unix socket or a local port.
 
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +18,16 @@ use tokio::net::{TcpStream, UnixStream};
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Unix(PathBuf),
-    Port(u16),
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Unix(path) => write!(f, "{}", path.display()),
+            Place::Tcp(address) => write!(f, "http://{address}"),
+        }
+    }
 }
 
 /// What went wrong on the way.
@@ -53,8 +64,8 @@ pub(crate) async fn begin(
             let stream = UnixStream::connect(path_of_socket).await.map_err(WireError::Connect)?;
             over(stream, method, path, headers, body).await
         }
-        Place::Port(port) => {
-            let stream = TcpStream::connect(("127.0.0.1", *port)).await.map_err(WireError::Connect)?;
+        Place::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(WireError::Connect)?;
             over(stream, method, path, headers, body).await
         }
     }

@@ -71,6 +71,16 @@ fn denied_hashes_are_listed_by_who_denies_them() {
 }
 
 #[test]
+fn logs_show_every_line_with_its_generation_and_what_is_missing() {
+    let line = |text: &str, dropped: u64| json!({"at_ms": 1, "generation": 3, "stream": "stderr", "text": text, "dropped": dropped});
+    let lines = format!("{}\n{}\n", line("out of memory", 0), line("bye", 7));
+    let daemon = Daemon::answering(move |_, _| (200, json!(lines)));
+    let told = daemon.run(&["logs", "demo/v1", "--tail", "5", "--generation", "3"]);
+    assert_eq!(told.out, "g3 stderr  out of memory\ng3 7 lines are missing\ng3 stderr  bye\n", "{}", told.err);
+    assert_eq!(daemon.asked(), ["GET /v1/services/demo/versions/v1/logs?follow=0&tail=5&generation=3"]);
+}
+
+#[test]
 fn a_typing_error_is_refused_with_what_was_probably_meant() {
     let said = |line: &[&str]| String::from_utf8(versionctl(line).output().unwrap().stderr).unwrap();
     assert!(said(&["rolback", "demo/v1"]).contains("'rollback'"), "{}", said(&["rolback", "demo/v1"]));

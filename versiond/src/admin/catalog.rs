@@ -9,7 +9,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use supervisor_protocol::catalog::{AcceptRequest, CatalogReport, CheckRequest};
 
-use super::{Admin, refuse};
+use super::Admin;
+use super::answer::refuse;
 use crate::supervisor::chain;
 
 /// The report, and the document besides.

@@ -16,7 +16,8 @@ use supervisor_protocol::Generation;
 use supervisor_protocol::admin::{LogLine, LogQuery};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Admin, parse_slot, refuse};
+use super::Admin;
+use super::answer::{parse_slot, refuse};
 use crate::process::{NoLog, Reader};
 
 /// So many may read at once.

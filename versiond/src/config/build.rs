@@ -143,7 +143,7 @@ fn detail(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// Every variable that this release reads.
-const VARIABLES: [&str; 50] = [
+const VARIABLES: [&str; 54] = [
     "VERSIOND_CONFIG",
     "VERSIOND_LOG",
     "VERSIOND_HOST_ID",
@@ -151,6 +151,10 @@ const VARIABLES: [&str; 50] = [
     "VERSIOND_STATUS_LISTEN",
     "VERSIOND_STATUS_ALLOW",
     "VERSIOND_ADMIN",
+    "VERSIOND_OPERATORS",
+    "VERSIOND_READERS",
+    "VERSIOND_ADMIN_TCP",
+    "VERSIOND_ADMIN_TOKEN_FILE",
     "VERSIOND_METRICS",
     "VERSIOND_STATE_DIR",
     "VERSIOND_CHILD_PORTS",

@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use supervisor_protocol::HostId;
 
 use super::setting::{Origin, Setting, Source};
-use super::{ConfigError, HostConfig, file};
+use super::{AdminTcp, ConfigError, HostConfig, file};
 use crate::process::PortRange;
 
 /// Why a value was refused, where the type itself does not say.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ValueError {
-    #[error("the admin socket is `unix:/path`; TCP is not available in this release")]
+    #[error("the admin socket is `unix:/path`; for a loopback port see admin_tcp")]
     Admin,
     #[error("the path must be absolute")]
     Relative,
@@ -28,6 +28,10 @@ pub(super) enum ValueError {
     Bytes,
     #[error("an address with port, as in `127.0.0.1:8080`")]
     Address,
+    #[error("the admin API is served on loopback addresses alone, as in `127.0.0.1:9465`")]
+    Loopback,
+    #[error("a group is a name or a number")]
+    Group,
 }
 
 pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConfig, ConfigError> {
@@ -42,6 +46,21 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
             id
         }
     };
+    let tcp = source.pick("host.admin_tcp", &["VERSIOND_ADMIN_TCP"], file.admin_tcp, loopback)?;
+    let token = ["VERSIOND_ADMIN_TOKEN_FILE"];
+    let token = source.pick("host.admin_token_file", &token, file.admin_token_file, absolute)?;
+    let admin_tcp = match (tcp, token) {
+        (None, None) => None,
+        (Some(address), Some(token_file)) => Some(AdminTcp { address, token_file }),
+        (Some(_), None) => {
+            let how = "whoever reaches the port of [host] admin_tcp must show a token; set [host] admin_token_file";
+            return Err(ConfigError::Missing { key: "host.admin_token_file", how });
+        }
+        (None, Some(_)) => {
+            let how = "[host] admin_token_file is for the port of [host] admin_tcp; set both or neither";
+            return Err(ConfigError::Missing { key: "host.admin_tcp", how });
+        }
+    };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(HostConfig {
         id,
@@ -50,6 +69,9 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
         status_allow: ranges(source, "host.status_allow", "VERSIOND_STATUS_ALLOW", file.status_allow)?,
         trusted_proxies: ranges(source, "host.trusted_proxies", "VERSIOND_TRUSTED_PROXIES", file.trusted_proxies)?,
         admin: source.pick_or("host.admin", &["VERSIOND_ADMIN"], file.admin, "unix:/run/versiond/admin.sock", admin)?,
+        operators: source.pick("host.operators", &["VERSIOND_OPERATORS"], file.operators, group)?,
+        readers: source.pick("host.readers", &["VERSIOND_READERS"], file.readers, group)?,
+        admin_tcp,
         metrics: source.pick_or("host.metrics", &["VERSIOND_METRICS"], file.metrics, "127.0.0.1:9464", |text| {
             if text == "none" { Ok(None) } else { address(text).map(Some) }
         })?,
@@ -71,6 +93,15 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
             text.parse().ok().filter(|threads| *threads > 0usize).ok_or(ValueError::Count)
         })?,
     })
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, ValueError> {
+    address(text).and_then(|address| if address.ip().is_loopback() { Ok(address) } else { Err(ValueError::Loopback) })
+}
+
+fn group(text: &str) -> Result<String, ValueError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !text.is_empty() && text.chars().all(plain) { Ok(text.to_owned()) } else { Err(ValueError::Group) }
 }
 
 /// Loopback, link-local and private ranges unless the operator says otherwise.

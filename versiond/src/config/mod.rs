@@ -68,11 +68,24 @@ pub struct HostConfig {
     pub trusted_proxies: Vec<PeerRange>,
     /// The path of the admin socket.
     pub admin: Utf8PathBuf,
+    /// The group whose members may ask and order everything there, by name or number.
+    pub operators: Option<String>,
+    /// The group whose members may ask.
+    pub readers: Option<String>,
+    /// The admin API on a loopback port as well.
+    pub admin_tcp: Option<AdminTcp>,
     pub metrics: Option<SocketAddr>,
     pub state_dir: Utf8PathBuf,
     pub child_ports: PortRange,
     /// Worker threads of the data plane.
     pub threads: usize,
+}
+
+/// `[host] admin_tcp` and `admin_token_file`: neither without the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTcp {
+    pub address: SocketAddr,
+    pub token_file: Utf8PathBuf,
 }
 
 /// `[service.X]`

@@ -143,6 +143,12 @@ pub(super) fn nonce_of(pid: i32) -> io::Result<Option<Nonce>> {
     Ok(None)
 }
 
+/// Whether a process has the nonce of a generation, of this versiond or of another.
+#[must_use]
+pub fn is_child(pid: i32) -> bool {
+    matches!(nonce_of(pid), Ok(Some(_)))
+}
+
 /// The environment in one read: between two the process may execute something else, and the second would
 /// find the end of what is no more.
 fn environment_of(pid: i32) -> io::Result<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -90,9 +91,14 @@ impl Program {
             .stdout(output.try_clone()?)
             .stderr(output);
         Ok(match Process::spawn(command) {
-            Ok(process) => {
-                Ok(Self { process, folder, port, nonce, data: Place::Port(port), admin: Place::Unix(socket) })
-            }
+            Ok(process) => Ok(Self {
+                process,
+                folder,
+                port,
+                nonce,
+                data: Place::Tcp(SocketAddr::from(([127, 0, 0, 1], port))),
+                admin: Place::Unix(socket),
+            }),
             Err(error) => Err(format!("cannot be executed: {error}")),
         })
     }

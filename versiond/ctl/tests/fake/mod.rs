@@ -67,7 +67,8 @@ fn exchange(stream: UnixStream, answer: &Answer, log: &Mutex<Vec<String>>) {
     let body = String::from_utf8(body).unwrap();
     log.lock().push(format!("{method} {path} {body}").trim_end().to_owned());
     let (status, body) = answer(method, path);
-    let body = body.to_string();
+    // A text as it is, for what is no JSON.
+    let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
     // Whoever has been killed meanwhile does not want it any more.
     let _ = write!(
         reader.get_mut(),

@@ -1,0 +1,68 @@
+//! The routes of the admin API: which there are, and what each is for. The daemon's router and the OpenAPI
+//! document are both checked against this table.
+
+use std::fmt;
+
+/// A method of the admin API. `GET` changes nothing and may be asked by readers; the others are for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    Get,
+    Post,
+    Delete,
+}
+
+impl Method {
+    /// As a request has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// With `{name}` for each parameter.
+    pub path: &'static str,
+    pub method: Method,
+    pub summary: &'static str,
+}
+
+const fn get(path: &'static str, summary: &'static str) -> Route {
+    Route { path, method: Method::Get, summary }
+}
+
+const fn post(path: &'static str, summary: &'static str) -> Route {
+    Route { path, method: Method::Post, summary }
+}
+
+const fn delete(path: &'static str, summary: &'static str) -> Route {
+    Route { path, method: Method::Delete, summary }
+}
+
+/// Every route, in the order of the document.
+pub const ROUTES: &[Route] = &[
+    get("/v1/status", "The host, its catalog, every slot and generation, the latest receipts."),
+    get("/v1/why", "Every wait and refusal, of one slot or of all, with the fact it rests on."),
+    get("/v1/events", "What happens, as server-sent events; `Last-Event-ID` goes on where a reader left."),
+    get("/v1/drain", "How far the host's drain has come; `since` and `wait` make it a long poll."),
+    post("/v1/drain", "Cordons the host: unready, still admitting."),
+    delete("/v1/drain", "Takes the cordon back."),
+    get("/v1/catalog", "What is known of the catalog: the document in force, its source, what was refused."),
+    post("/v1/catalog/accept", "Accepts a document that waits for an operator."),
+    post("/v1/catalog/check", "Reads a document as this host would, and changes nothing."),
+    get("/v1/services/{service}/versions/{version}/logs", "What a slot's children printed, one JSON object a line."),
+    post("/v1/services/{service}/versions/{version}/{verb}", "An order to one slot; answers once it is in force."),
+    get("/drain/status", "The same as `GET /v1/drain`, under the name that the status listener has."),
+    get("/metrics", "The daemon's metrics and those of every live generation, labelled."),
+];
