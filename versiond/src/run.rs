@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use router_dataplane::{
-    ClassRule, Clock, HoldBounds, LocalEndpoints, NoLocalEndpoints, PeerRanges, Plane, PlaneConfig, RouteTable,
+    Clock, HoldBounds, LocalEndpoints, NoLocalEndpoints, PeerRanges, Plane, PlaneConfig, RouteTable,
 };
 use supervisor_protocol::admin::CatalogStatus;
 use supervisor_protocol::headers::HostStamp;
@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::process::sweep::{self, SweepError, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::store::Store;
-use crate::supervisor::{Commands, Manager, Order, ProbeTimings, Recorder, Routes, ServiceSpec, Shared};
+use crate::supervisor::{Commands, Manager, Order, ProbeTimings, Recorder, Settings, Shared};
 
 /// How long what a dead predecessor left may take to die.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
@@ -115,6 +115,8 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let (catalog, catalog_handle) = catalog::open(&config, clock)?;
     let entries = config.services.iter().map(|(name, service)| (name.clone(), service.entry.clone())).collect();
     tokio::spawn(catalog::stage(catalog.clone(), store.clone(), entries, catalog_handle.staging()));
+    let looked_at = config.clone();
+    let settings = tokio::task::spawn_blocking(move || Settings::new(&looked_at)).await?;
 
     let stamp = HostStamp { id: config.host.id.clone(), boot };
     let planes = Planes::start(&config, faults, clock, stamp, listeners.data, listeners.status, &board)?;
@@ -141,9 +143,10 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         tail: tail.clone(),
     });
     let (orders, order) = watch::channel(Order::Follow);
-    let manager = Manager::new(shared, services(&config), routes(&config), plane.clone(), &state);
+    let manager = Manager::new(shared, &settings, plane.clone(), &state);
     let (commands, given) = Commands::new();
-    let manager = tokio::spawn(manager.run(catalog, order, given));
+    let (_reload, reloaded) = watch::channel(Arc::new(settings));
+    let manager = tokio::spawn(manager.run(reloaded, catalog, order, given));
 
     let parts = admin::Parts {
         board: board.clone(),
@@ -297,28 +300,4 @@ fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener
 
 fn unread(config: &Config) -> CatalogStatus {
     CatalogStatus { source: config.catalog.source.to_string(), revision: None, read_ms_ago: None, reason: None }
-}
-
-fn services(config: &Config) -> std::collections::BTreeMap<supervisor_protocol::ServiceName, Arc<ServiceSpec>> {
-    let spec = |service: &crate::config::ServiceConfig| {
-        Arc::new(ServiceSpec {
-            args: service.args.clone(),
-            env: service.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            entry: service.entry.clone(),
-        })
-    };
-    config.services.iter().map(|(name, service)| (name.clone(), spec(service))).collect()
-}
-
-fn routes(config: &Config) -> Routes {
-    let mut routes = Routes::default();
-    for (name, service) in &config.services {
-        routes.patterns.extend(service.routes().map(|pattern| (pattern.clone(), name.clone())));
-        routes.classes.extend(service.classes.iter().map(|rule| ClassRule {
-            service: name.clone(),
-            path: rule.path.clone(),
-            class: rule.class,
-        }));
-    }
-    routes
 }

@@ -19,6 +19,7 @@ use crate::local::{LocalRequest, is_lifecycle, is_reserved};
 use crate::refuse::Refused;
 use crate::relay::RelayBody;
 use crate::room::weight;
+use crate::table::RouteTable;
 use crate::worker::Worker;
 
 /// Answers one request, or finds that nobody waits for the answer.
@@ -73,7 +74,8 @@ async fn route(
         return refuse(*refusal);
     }
     let (weight, mut hold_until) = (weight(&head), None);
-    if shared.table.load().is_pending() {
+    let is_unknown = |table: &RouteTable| table.is_pending() && table.find(request.uri().path()).is_none();
+    if is_unknown(&shared.table.load()) {
         match first_table(shared, conn, weight).await {
             Ok(deadline) => hold_until = Some(deadline),
             Err(NoTable::Refused(refused)) => return Ok(refused.answer(shared, None, conn.trusted)),

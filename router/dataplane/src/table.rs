@@ -61,6 +61,12 @@ impl RouteTable {
         Self { pending: true, ..Self::default() }
     }
 
+    /// The same table, known in part: a request that it has no slot for waits for the next one.
+    #[must_use]
+    pub fn with_more_to_come(self) -> Self {
+        Self { pending: true, ..self }
+    }
+
     pub(crate) const fn is_pending(&self) -> bool {
         self.pending
     }

@@ -50,7 +50,7 @@ async fn a_wrong_setting_is_refused_with_its_line_before_anything_is_touched() {
     let lines = good.lines().count();
     for (wrong, named) in [
         ("[service.other]\nrout = \"/other\"\n", "rout"),
-        ("[service.other]\ncommand = [\"/bin/true\"]\n", "command"),
+        ("[service.other]\ncommand = [\"true\"]\n", "service.other.command"),
         ("[service.other]\nroute = \"other\"\n", "service.other.route"),
     ] {
         std::fs::write(node.settings(), format!("{good}\n{wrong}")).unwrap();

@@ -50,8 +50,9 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
         .filter(|name| name.starts_with("VERSIOND_") && !is_known(name))
         .map(|name| format!("{name} means nothing to this release"))
         .collect();
-    if catalog.service.is_none() && services.len() == 1 {
-        catalog.service = services.keys().next().cloned();
+    let mut followed = services.iter().filter(|(_, service)| service.command.is_none()).map(|(name, _)| name);
+    if let (None, Some(only), None) = (&catalog.service, followed.next(), followed.next()) {
+        catalog.service = Some(only.clone());
     }
     catalog.overrides = catalog::overrides(&mut source, file.overrides, catalog.service.as_ref())?;
     Ok(Config { host, catalog, services, timing, settings: source.settings, remarks })

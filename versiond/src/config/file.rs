@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::setting::{Later, Scalar};
 
 pub(super) type Value = Option<Spanned<Scalar>>;
-type List = Option<Spanned<Vec<Spanned<String>>>>;
+pub(super) type List = Option<Spanned<Vec<Spanned<String>>>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -80,31 +80,26 @@ pub(super) struct Service {
     pub(super) entry: Value,
     pub(super) class: Vec<Class>,
     pub(super) rollout: Rollout,
+    pub(super) file: Vec<Rendered>,
+    pub(super) command: List,
+    pub(super) command_sha256: Value,
+    pub(super) version: Value,
+    pub(super) ready_path: Value,
+    pub(super) notify: Value,
+    pub(super) stop_signal: Value,
+    pub(super) ha: Value,
+    pub(super) non_ha_versions: Value,
+    pub(super) state: Value,
+    pub(super) data: Option<Spanned<Data>>,
+    pub(super) role: Value,
+    pub(super) streams: List,
+    pub(super) undrain: Value,
     pub(super) start_estimate: Value,
-    #[serde(rename = "command")]
-    _command: Later,
-    #[serde(rename = "command_sha256")]
-    _command_sha256: Later,
+    pub(super) gpu: List,
     #[serde(rename = "user")]
     _user: Later,
     #[serde(rename = "credentials")]
     _credentials: Later,
-    #[serde(rename = "gpu")]
-    _gpu: Later,
-    #[serde(rename = "ready_path")]
-    _ready_path: Later,
-    #[serde(rename = "state")]
-    _state: Later,
-    #[serde(rename = "data")]
-    _data: Later,
-    #[serde(rename = "role")]
-    _role: Later,
-    #[serde(rename = "streams")]
-    _streams: Later,
-    #[serde(rename = "undrain")]
-    _undrain: Later,
-    #[serde(rename = "stop_signal")]
-    _stop_signal: Later,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,6 +108,36 @@ pub(super) struct Class {
     #[serde(rename = "match")]
     pub(super) pattern: Spanned<String>,
     pub(super) class: Spanned<String>,
+}
+
+/// One `[[service.X.file]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rendered {
+    pub(super) path: Spanned<String>,
+    #[serde(default)]
+    pub(super) template: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) source: Option<Spanned<String>>,
+}
+
+/// `data = { reads = [3, 5], writes = 5 }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Data {
+    pub(super) reads: [u32; 2],
+    pub(super) writes: u32,
+}
+
+/// The keys that stand in for `--describe`, together.
+#[derive(Debug)]
+pub(super) struct StandIn {
+    pub(super) state: Value,
+    pub(super) data: Option<Spanned<Data>>,
+    pub(super) role: Value,
+    pub(super) streams: List,
+    pub(super) undrain: Value,
+    pub(super) gpu: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

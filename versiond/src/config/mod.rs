@@ -12,7 +12,10 @@ mod host;
 mod rollout;
 mod service;
 mod setting;
+mod template;
 
+#[cfg(test)]
+mod guest_tests;
 #[cfg(test)]
 mod tests;
 
@@ -21,19 +24,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use router_core::route::RoutePattern;
 use router_dataplane::PeerRange;
 use supervisor_protocol::{HostId, ServiceName};
 use versiond_core::budget::{self, Budget};
-use versiond_core::catalog::{ParseContext, ServiceShape};
+use versiond_core::catalog::ParseContext;
 
 pub use crate::process::PortRange;
 pub use catalog::{CatalogConfig, CatalogSource, CosmovisorConfig, HeightSource, Matches, Override, TrustKey};
 pub use error::{ConfigError, chain};
 pub use rollout::{Rollout, RolloutMode};
-pub use service::{ClassRule, Contract};
+pub use service::{ClassRule, CommandConfig, Contract, Environment, FileTemplate, ServiceConfig, StandIn};
 pub use setting::{Origin, Setting};
 pub use supervisor_protocol::time::parse_duration;
+pub use template::{Filling, Template, TemplateError};
 
 /// The environment, as a value.
 pub type Env = BTreeMap<String, String>;
@@ -88,34 +91,6 @@ pub struct AdminTcp {
     pub token_file: Utf8PathBuf,
 }
 
-/// `[service.X]`
-#[derive(Debug, Clone)]
-pub struct ServiceConfig {
-    /// Absent for a worker.
-    pub route: Option<RoutePattern>,
-    pub route_aliases: Vec<RoutePattern>,
-    /// A path segment of a route is the version name, and the first one.
-    pub shape: ServiceShape,
-    /// Templates: `{port}`, `{data_dir}`, `{version}`.
-    pub args: Vec<String>,
-    /// `inherit`, then `env_file`, then `env`, the later over the earlier.
-    pub environment: Env,
-    pub contract: Contract,
-    /// The member of an archive that is the program.
-    pub entry: Option<String>,
-    pub classes: Vec<ClassRule>,
-    pub rollout: Rollout,
-    /// How long a child takes to start, until five starts have shown it.
-    pub start_estimate: Option<Duration>,
-}
-
-impl ServiceConfig {
-    /// The route and its aliases.
-    pub fn routes(&self) -> impl Iterator<Item = &RoutePattern> {
-        self.route.iter().chain(&self.route_aliases)
-    }
-}
-
 /// Reads a configuration and refuses one that contradicts itself. Without a path the default one is
 /// read when it exists.
 pub fn load(path: Option<&Utf8Path>, env: &Env) -> Result<Config, ConfigError> {
@@ -150,7 +125,12 @@ impl Config {
             service: self.catalog.service.clone(),
             platform: crate::catalog::PLATFORM.to_owned(),
             urls: self.catalog.url_rules(),
-            services: self.services.iter().map(|(name, service)| (name.clone(), service.shape)).collect(),
+            services: self
+                .services
+                .iter()
+                .filter(|(_, service)| service.command.is_none())
+                .map(|(name, service)| (name.clone(), service.shape))
+                .collect(),
         }
     }
 }

@@ -1,26 +1,112 @@
 //! `[service.X]`.
 
-use std::str::FromStr;
+mod environment;
+mod guest;
+mod route;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use nix::sys::signal::Signal;
 use router_core::route::RoutePattern;
+use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::time::parse_duration;
-use supervisor_protocol::{ServiceName, StreamClass};
+use supervisor_protocol::{ServiceName, Sha256, StreamClass, VersionName};
 use toml::Spanned;
 use versiond_core::catalog::ServiceShape;
 
-use super::host::any;
-use super::rollout::rollout;
+use super::host::{any, truth};
+use super::rollout::{Rollout, rollout};
 use super::setting::Source;
-use super::{ConfigError, Env, ServiceConfig, file};
+use super::template::Template;
+use super::{ConfigError, file};
+
+/// `[service.X]`
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Absent for a worker.
+    pub route: Option<RoutePattern>,
+    pub route_aliases: Vec<RoutePattern>,
+    /// A path segment of a route is the version name, and the first one.
+    pub shape: ServiceShape,
+    pub classes: Vec<ClassRule>,
+    /// What is run, when that is not the catalog's to say.
+    pub command: Option<CommandConfig>,
+    /// Of a command everything, its name first; else what follows the name.
+    pub args: Vec<Template>,
+    pub environment: Environment,
+    /// Rendered anew for each generation.
+    pub files: Vec<FileTemplate>,
+    pub contract: Contract,
+    pub stand_in: StandIn,
+    /// How long a child takes to start, until five starts have shown it.
+    pub start_estimate: Option<Duration>,
+    /// Asked instead of the contract's own path.
+    pub ready_path: Option<String>,
+    /// It says `READY=1` on its notification socket.
+    pub notify: bool,
+    pub stop_signal: Signal,
+    /// Several hosts share one database, as the older contract is told.
+    pub ha: bool,
+    /// Slots in which that is not so.
+    pub non_ha: BTreeSet<String>,
+    /// The member of an archive that is the program.
+    pub entry: Option<String>,
+    pub rollout: Rollout,
+}
 
 /// Which contract a service's children speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Contract {
-    /// Found out by asking; in this release the same as [`Contract::V1`].
+    /// Found out by asking.
     #[default]
     Auto,
     V1,
+    /// That of the public upstream.
+    Older,
+    /// None: a program that knows of no supervisor.
+    None,
+}
+
+/// A program that the configuration itself names and so approves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandConfig {
+    pub program: Utf8PathBuf,
+    pub argv: Vec<Template>,
+    /// What the program must hash to.
+    pub sha256: Option<Sha256>,
+    /// The name of its one slot.
+    pub version: VersionName,
+}
+
+/// The environment of a service's children.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Environment {
+    pub all: BTreeMap<String, Template>,
+    /// Those that stand in the configuration itself, and so hold no secret.
+    pub stated: BTreeSet<String>,
+}
+
+/// One `[[service.X.file]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileTemplate {
+    /// Below the folder of the generation's files.
+    pub path: Utf8PathBuf,
+    pub template: Template,
+}
+
+/// What stands in for `--describe` where a program cannot say it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StandIn {
+    pub state: Option<StateKind>,
+    pub data: Option<DataFormats>,
+    pub role: Option<Role>,
+    pub streams: Vec<StreamClass>,
+    pub undrain: Option<bool>,
+    /// The GPUs that it needs for itself.
+    pub gpu: Vec<String>,
 }
 
 /// One `[[service.X.class]]`.
@@ -34,7 +120,7 @@ pub struct ClassRule {
 /// Why a value of a service was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ServiceError {
-    #[error("contract is \"auto\" or \"v1\"; \"older\" and \"none\" are not available in this release")]
+    #[error("contract is \"auto\", \"v1\", \"older\" or \"none\"")]
     Contract,
     #[error("a class pattern begins with '/' and may end with '*'")]
     Pattern,
@@ -42,18 +128,33 @@ pub(super) enum ServiceError {
     Class,
     #[error("{0} is a path of the host itself")]
     OwnPath(String),
-    #[error("the placeholders are {{port}}, {{data_dir}} and {{version}}")]
-    Placeholder,
     #[error("this name is the supervisor's to set")]
     OwnVariable,
     #[error("line {0} is not NAME=value")]
     EnvFile(usize),
+    #[error("a command begins with the absolute path of a program; there is no shell and no PATH")]
+    Program,
+    #[error("a rendered file has a path of its own below the generation's folder, without `..`")]
+    FilePath,
+    #[error("a rendered file has either a template or a source")]
+    FileText,
+    #[error("a template is a regular file of at most 1 MiB")]
+    TemplateFile,
+    #[error("state is \"none\", \"local\" or \"shared\"")]
+    State,
+    #[error("role is \"server\" or \"worker\"")]
+    Role,
+    #[error("data is {{ reads = [FIRST, LAST], writes = N }}, where what is written can be read")]
+    Data,
+    #[error("a stop signal is one that a program can take, as in \"SIGTERM\" or \"QUIT\"")]
+    StopSignal,
+    #[error("true or false")]
+    Flag,
+    #[error("a ready path begins with '/'")]
+    ReadyPath,
 }
 
 const DEFAULT_ARGS: [&str; 4] = ["--port", "{port}", "--data-dir", "{data_dir}"];
-const PLACEHOLDERS: [&str; 3] = ["port", "data_dir", "version"];
-/// First segments on which the data listener answers for the host.
-const OWN_PATHS: [&str; 3] = ["healthz", "readyz", "drain"];
 
 pub(super) fn service(
     source: &mut Source<'_>,
@@ -61,191 +162,84 @@ pub(super) fn service(
     file: file::Service,
 ) -> Result<ServiceConfig, ConfigError> {
     let key = |key: &str| format!("service.{name}.{key}");
-    let route = source.pick(&key("route"), &[], file.route, route)?;
+    let refuse = |detail: &str| ConfigError::Service { service: name.clone(), detail: detail.to_owned() };
+    let route = source.pick(&key("route"), &[], file.route, route::route)?;
     let mut route_aliases = Vec::new();
     for alias in list(source, key("route_aliases"), file.route_aliases) {
         let at = alias.span().start;
         let text = alias.into_inner();
-        let parsed = self::route(&text).map_err(|error| source.refuse(key("route_aliases"), text, at, error))?;
+        let parsed = route::route(&text).map_err(|error| source.refuse(key("route_aliases"), text, at, error))?;
         route_aliases.push(parsed);
     }
     if route.is_none() && !route_aliases.is_empty() {
-        let detail = "route_aliases without a route".to_owned();
-        return Err(ConfigError::Service { service: name.clone(), detail });
+        return Err(refuse("route_aliases without a route"));
     }
-    let args = match file.args {
-        None => {
-            source.default_to(&key("args"), &DEFAULT_ARGS.join(" "));
-            DEFAULT_ARGS.map(str::to_owned).to_vec()
-        }
-        given @ Some(_) => {
-            let mut args = Vec::new();
-            for arg in list(source, key("args"), given) {
-                let at = arg.span().start;
-                let text = arg.into_inner();
-                if has_other_placeholder(&text) {
-                    return Err(source.refuse(key("args"), text, at, ServiceError::Placeholder));
-                }
-                args.push(text);
-            }
-            args
-        }
-    };
-    let environment = environment(source, name, file.inherit, file.env_file, file.env)?;
-    let contract = source.pick_or(&key("contract"), &[], file.contract, "auto", |text| match text {
-        "auto" => Ok(Contract::Auto),
-        "v1" => Ok(Contract::V1),
-        _ => Err(ServiceError::Contract),
-    })?;
-    let entry = source.pick(&key("entry"), &[], file.entry, any)?;
     let mut classes = Vec::new();
     for rule in file.class {
-        classes.push(class(source, name, rule)?);
+        classes.push(route::class(source, name, rule)?);
     }
-    let rollout = rollout(source, key, file.rollout)?;
-    let start_estimate = source.pick(&key("start_estimate"), &[], file.start_estimate, parse_duration)?;
-    let shape = shape(route.iter().chain(&route_aliases));
-    Ok(ServiceConfig {
+    let command = guest::command(source, name, file.command, file.command_sha256, file.version)?;
+    let args = match (&command, file.args) {
+        (Some(command), None) => command.argv.clone(),
+        (Some(_), Some(_)) => return Err(refuse("args beside a command: the command is the whole of it")),
+        (None, None) => {
+            source.default_to(&key("args"), &DEFAULT_ARGS.join(" "));
+            DEFAULT_ARGS.into_iter().filter_map(|arg| arg.parse().ok()).collect()
+        }
+        (None, given @ Some(_)) => guest::templates(source, key("args"), given)?,
+    };
+    let entry = source.pick(&key("entry"), &[], file.entry, any)?;
+    if command.is_some() && entry.is_some() {
+        return Err(refuse("entry beside a command: it names a member of an archive"));
+    }
+    let usual = if command.is_some() { "none" } else { "auto" };
+    let service = ServiceConfig {
+        shape: route::shape(route.iter().chain(&route_aliases)),
         route,
         route_aliases,
-        shape,
-        args,
-        environment,
-        contract,
-        entry,
         classes,
-        rollout,
-        start_estimate,
-    })
-}
-
-fn shape<'r>(routes: impl Iterator<Item = &'r RoutePattern>) -> ServiceShape {
-    let mut shape = ServiceShape::Single;
-    for route in routes.filter(|route| route.has_version()) {
-        let first = first_segment(route) == "{version}";
-        shape = match shape {
-            ServiceShape::Single => ServiceShape::Versioned { first_segment: first },
-            ServiceShape::Versioned { first_segment } => {
-                ServiceShape::Versioned { first_segment: first_segment || first }
-            }
-        };
-    }
-    shape
-}
-
-fn route(text: &str) -> Result<RoutePattern, Box<dyn std::error::Error + Send + Sync>> {
-    let pattern = RoutePattern::parse(text)?;
-    let first = first_segment(&pattern);
-    if OWN_PATHS.iter().any(|own| own.eq_ignore_ascii_case(&first)) {
-        return Err(ServiceError::OwnPath(format!("/{first}")).into());
-    }
-    Ok(pattern)
-}
-
-fn first_segment(pattern: &RoutePattern) -> String {
-    pattern.to_string().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned()
-}
-
-fn class(source: &mut Source<'_>, name: &ServiceName, rule: file::Class) -> Result<ClassRule, ConfigError> {
-    let key = |key: &str| format!("service.{name}.class.{key}");
-    let (at, class_at) = (rule.pattern.span().start, rule.class.span().start);
-    let (pattern, class) = (rule.pattern.into_inner(), rule.class.into_inner());
-    let below = pattern.strip_suffix("/*").unwrap_or(&pattern);
-    let path = match below.parse::<RoutePattern>() {
-        Ok(path) if !below.contains('*') && !path.has_version() => path,
-        Ok(_) | Err(_) => return Err(source.refuse(key("match"), pattern, at, ServiceError::Pattern)),
+        args,
+        environment: environment::environment(source, name, file.inherit, file.env_file, file.env)?,
+        files: guest::rendered(source, name, file.file)?,
+        contract: source.pick_or(&key("contract"), &[], file.contract, usual, |text| match text {
+            "auto" => Ok(Contract::Auto),
+            "v1" => Ok(Contract::V1),
+            "older" => Ok(Contract::Older),
+            "none" => Ok(Contract::None),
+            _ => Err(ServiceError::Contract),
+        })?,
+        stand_in: guest::stand_in(
+            source,
+            name,
+            file::StandIn {
+                state: file.state,
+                data: file.data,
+                role: file.role,
+                streams: file.streams,
+                undrain: file.undrain,
+                gpu: file.gpu,
+            },
+        )?,
+        start_estimate: source.pick(&key("start_estimate"), &[], file.start_estimate, parse_duration)?,
+        rollout: rollout(source, key, file.rollout)?,
+        ready_path: source.pick(&key("ready_path"), &[], file.ready_path, guest::ready_path)?,
+        notify: source.pick(&key("notify"), &[], file.notify, truth)?.unwrap_or_default(),
+        stop_signal: source
+            .pick(&key("stop_signal"), &[], file.stop_signal, guest::stop_signal)?
+            .unwrap_or(Signal::SIGTERM),
+        ha: source.pick(&key("ha"), &["GONKA_HA"], file.ha, guest::flag)?.unwrap_or_default(),
+        non_ha: source
+            .pick(&key("non_ha_versions"), &["VERSIOND_NON_HA_VERSIONS"], file.non_ha_versions, guest::names)?
+            .unwrap_or_default(),
+        entry,
+        command,
     };
-    let Some(found) = StreamClass::ALL.into_iter().find(|known| known.as_str() == class) else {
-        return Err(source.refuse(key("class"), class, class_at, ServiceError::Class));
-    };
-    source.note(format!("service.{name}.class"), format!("{pattern} is {found}"), at);
-    Ok(ClassRule { path, class: found })
-}
-
-/// The environment of the service's children: `inherit`, then `env_file`, then `env`. Values are not
-/// noted, since they may be secrets.
-fn environment(
-    source: &mut Source<'_>,
-    name: &ServiceName,
-    inherit: Option<Spanned<Vec<Spanned<String>>>>,
-    env_file: Option<Spanned<super::setting::Scalar>>,
-    env: std::collections::BTreeMap<String, Spanned<super::setting::Scalar>>,
-) -> Result<Env, ConfigError> {
-    let key = |key: &str| format!("service.{name}.{key}");
-    let mut environment = Env::new();
-    for variable in list(source, key("inherit"), inherit) {
-        let at = variable.span().start;
-        let variable = variable.into_inner();
-        if is_own(&variable) {
-            return Err(source.refuse(key("inherit"), variable, at, ServiceError::OwnVariable));
-        }
-        if let Some(value) = source.env.get(&variable) {
-            environment.insert(variable, value.clone());
-        }
-    }
-    let at = env_file.as_ref().map_or(0, |path| path.span().start);
-    if let Some(path) = source.pick(&key("env_file"), &[], env_file, any)?.map(Utf8PathBuf::from) {
-        let read = read_env_file(&path).map_err(|error| source.refuse(key("env_file"), path.into_string(), at, error));
-        environment.extend(read?);
-    }
-    for (variable, value) in env {
-        let at = value.span().start;
-        if is_own(&variable) {
-            return Err(source.refuse(key("env"), variable, at, ServiceError::OwnVariable));
-        }
-        source.note(key(&format!("env.{variable}")), "(set)".to_owned(), at);
-        environment.insert(variable, value.into_inner().0);
-    }
-    Ok(environment)
-}
-
-fn read_env_file(path: &Utf8Path) -> Result<Env, Box<dyn std::error::Error + Send + Sync>> {
-    let mut environment = Env::new();
-    for (index, line) in std::fs::read_to_string(path)?.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (name, value) = line.split_once('=').ok_or(ServiceError::EnvFile(index + 1))?;
-        let (name, value) = (name.trim(), value.trim());
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(ServiceError::EnvFile(index + 1).into());
-        }
-        if is_own(name) {
-            return Err(ServiceError::OwnVariable.into());
-        }
-        let quoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
-        environment.insert(name.to_owned(), quoted.unwrap_or(value).to_owned());
-    }
-    Ok(environment)
-}
-
-/// Whether a variable is part of the contract, so that only the supervisor may set it.
-fn is_own(variable: &str) -> bool {
-    variable.starts_with("SUPERVISOR_") || variable.starts_with("LISTEN_") || variable == "NOTIFY_SOCKET"
-}
-
-fn has_other_placeholder(arg: &str) -> bool {
-    arg.split('{').skip(1).any(|rest| match rest.split_once('}') {
-        Some((inner, _)) => {
-            let is_word = !inner.is_empty() && inner.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            is_word && !PLACEHOLDERS.contains(&inner)
-        }
-        None => false,
-    })
-}
-
-fn list(source: &mut Source<'_>, key: String, list: Option<Spanned<Vec<Spanned<String>>>>) -> Vec<Spanned<String>> {
-    let Some(list) = list else { return Vec::new() };
-    let at = list.span().start;
-    let items = list.into_inner();
-    let shown = items.iter().map(|item| item.get_ref().as_str()).collect::<Vec<_>>().join(" ");
-    source.note(key, shown, at);
-    items
+    guest::agree(name, &service)?;
+    Ok(service)
 }
 
 /// Checks what only holds between services.
-pub(super) fn together(services: &std::collections::BTreeMap<ServiceName, ServiceConfig>) -> Result<(), ConfigError> {
+pub(super) fn together(services: &BTreeMap<ServiceName, ServiceConfig>) -> Result<(), ConfigError> {
     let mut seen: Vec<(&RoutePattern, &ServiceName)> = Vec::new();
     for (name, service) in services {
         for route in service.routes() {
@@ -264,4 +258,20 @@ pub(super) fn name(source: &Source<'_>, section: &Spanned<String>) -> Result<Ser
     let text = section.get_ref();
     ServiceName::from_str(text)
         .map_err(|error| source.refuse("service".to_owned(), text.clone(), section.span().start, error))
+}
+
+fn list(source: &mut Source<'_>, key: String, list: file::List) -> Vec<Spanned<String>> {
+    let Some(list) = list else { return Vec::new() };
+    let at = list.span().start;
+    let items = list.into_inner();
+    let shown = items.iter().map(|item| item.get_ref().as_str()).collect::<Vec<_>>().join(" ");
+    source.note(key, shown, at);
+    items
+}
+
+impl ServiceConfig {
+    /// The route and its aliases.
+    pub fn routes(&self) -> impl Iterator<Item = &RoutePattern> {
+        self.route.iter().chain(&self.route_aliases)
+    }
 }

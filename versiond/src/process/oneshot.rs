@@ -39,6 +39,8 @@ pub enum OneshotError {
     Timeout { within: Duration },
     #[error("it printed nothing")]
     Empty,
+    #[error("it printed more than one line")]
+    Lines,
     #[error("it printed more than {MAX_OUTPUT} bytes")]
     TooLong,
 }
@@ -56,6 +58,7 @@ impl OneshotError {
             | OneshotError::Signal { .. }
             | OneshotError::Timeout { .. }
             | OneshotError::Empty
+            | OneshotError::Lines
             | OneshotError::TooLong => false,
         }
     }
@@ -88,6 +91,50 @@ pub async fn describe(spawner: &Spawner, exe: &Arc<Sealed>) -> Result<Describe, 
     parse(&output.stdout)
 }
 
+/// What a program says to a flag of the older contract, given alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// One line, without the spaces around it.
+    Said(String),
+    /// It does not know the flag.
+    Unsupported,
+}
+
+/// Asks a program of the older contract one thing. `env` holds no secret.
+///
+/// # Errors
+/// It cannot be run, fails in another way than by complaining about the flag, or prints something other than one line.
+pub async fn ask(
+    spawner: &Spawner,
+    exe: &Arc<Sealed>,
+    flag: &str,
+    env: &[(String, String)],
+) -> Result<Answer, OneshotError> {
+    match run_in(spawner, exe, &[flag], env, TIMEOUT).await {
+        Ok(output) => one_line(&output.stdout).map(Answer::Said),
+        Err(error) if error.is_usage() => Ok(Answer::Unsupported),
+        Err(error) => Err(error),
+    }
+}
+
+/// Has a program of the older contract do one thing, of which only the exit code tells. Whether it knows the flag.
+///
+/// # Errors
+/// It cannot be run, or fails in another way than by complaining about the flag.
+pub async fn act(
+    spawner: &Spawner,
+    exe: &Arc<Sealed>,
+    flag: &str,
+    env: &[(String, String)],
+    within: Duration,
+) -> Result<bool, OneshotError> {
+    match run_in(spawner, exe, &[flag], env, within).await {
+        Ok(_) | Err(OneshotError::Empty) => Ok(true),
+        Err(error) if error.is_usage() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Runs a program to its end and returns what it printed; something on standard output at least.
 ///
 /// # Errors
@@ -98,12 +145,22 @@ pub async fn run(
     args: &[&str],
     within: Duration,
 ) -> Result<Captured, OneshotError> {
+    run_in(spawner, exe, args, &[], within).await
+}
+
+async fn run_in(
+    spawner: &Spawner,
+    exe: &Arc<Sealed>,
+    args: &[&str],
+    env: &[(String, String)],
+    within: Duration,
+) -> Result<Captured, OneshotError> {
     let directory = tempfile::tempdir().map_err(OneshotError::Directory)?;
     let argv = std::iter::once("child").chain(args.iter().copied()).map(str::to_owned).collect();
     let spec = LaunchSpec {
         exe: Arc::clone(exe),
         argv,
-        env: Vec::new(),
+        env: env.to_vec(),
         cwd: directory.path().to_owned(),
         lock_dir: None,
         output: OutputSink::Capture { limit: MAX_OUTPUT },
@@ -162,20 +219,42 @@ fn parse(stdout: &[u8]) -> Result<Describe, DescribeError> {
     serde_json::from_slice(stdout).map_err(DescribeError::Malformed)
 }
 
+fn one_line(stdout: &[u8]) -> Result<String, OneshotError> {
+    let text = String::from_utf8_lossy(stdout);
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => Ok(line.to_owned()),
+        (Some(_), Some(_)) => Err(OneshotError::Lines),
+        (None, _) => Err(OneshotError::Empty),
+    }
+}
+
+/// Whether a program complains about its arguments, in the words of the usual readers of command lines. A word
+/// that other errors use as well counts only where a usage text has it: at the beginning of a line.
 fn is_usage(output: &Captured) -> bool {
-    const SIGNS: [&str; 8] = [
-        "usage",
+    const ANYWHERE: [&str; 16] = [
         "unknown flag",
+        "unknown shorthand flag",
         "unknown option",
-        "unrecognized",
+        "unknown argument",
+        "unknown command-line",
+        "unrecognized option",
+        "unrecognised option",
+        "unrecognized argument",
+        "unrecognized flag",
         "unexpected argument",
         "invalid option",
-        "not defined",
         "illegal option",
+        "bad option",
+        "no such option",
+        "provided but not defined",
+        "unsupported option",
     ];
+    const AT_THE_BEGINNING: [&str; 2] = ["usage:", "usage of "];
     [&output.stdout, &output.stderr].into_iter().any(|stream| {
         let text = String::from_utf8_lossy(stream).to_lowercase();
-        SIGNS.iter().any(|sign| text.contains(sign))
+        ANYWHERE.iter().any(|sign| text.contains(sign))
+            || text.lines().any(|line| AT_THE_BEGINNING.iter().any(|sign| line.trim_start().starts_with(sign)))
     })
 }
 
@@ -195,16 +274,53 @@ mod tests {
         assert_eq!(own.name, "x");
     }
 
+    /// F09, and what fails closed: only a normal exit with a complaint about the arguments is no answer.
     #[test]
-    fn only_a_complaint_about_arguments_says_unsupported() {
-        let exit = |stderr: &[u8]| OneshotError::Exit {
+    fn f09_only_a_complaint_about_arguments_says_unsupported() {
+        let exit = |stdout: &str, stderr: &str| OneshotError::Exit {
             code: 2,
-            output: Captured { stderr: stderr.to_vec(), ..Captured::default() },
+            output: Captured { stdout: stdout.into(), stderr: stderr.into(), ..Captured::default() },
         };
-        assert!(exit(b"flag provided but not defined: -describe\nUsage of x:").is_usage());
-        assert!(exit(b"error: unexpected argument '--describe' found").is_usage());
-        assert!(!exit(b"cannot reach the database").is_usage());
-        assert!(!OneshotError::Signal { number: 11 }.is_usage());
-        assert!(!OneshotError::Empty.is_usage());
+        for complaint in [
+            "flag provided but not defined: -print-storage-mode\nUsage of devshardd:\n  -port int",
+            "error: unexpected argument '--describe' found\n\nUsage: child [OPTIONS]",
+            "Error: unknown flag: --print-binary-version",
+            "Error: unknown shorthand flag: 'p' in -print",
+            "usage: child.py [-h]\nchild.py: error: unrecognized arguments: --describe",
+            "Usage: child [OPTIONS]\nTry 'child --help' for help.\n\nError: No such option: --describe",
+            "child: unrecognized option '--describe'",
+            "nginx: invalid option: \"--describe\"",
+            "node: bad option: --describe",
+            "date: illegal option -- d",
+        ] {
+            assert!(exit("", complaint).is_usage(), "{complaint}");
+            assert!(exit(complaint, "").is_usage(), "{complaint}");
+        }
+        for failure in [
+            "",
+            "cannot reach the database",
+            "disk usage is at 100 %",
+            "panic: runtime error",
+            "PGHOST is not set",
+            "permission denied: see the usage notes",
+        ] {
+            assert!(!exit("", failure).is_usage(), "{failure}");
+        }
+        for closed in [
+            OneshotError::Signal { number: 11 },
+            OneshotError::Timeout { within: TIMEOUT },
+            OneshotError::Empty,
+            OneshotError::Lines,
+            OneshotError::TooLong,
+        ] {
+            assert!(!closed.is_usage(), "{closed}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_one_line() {
+        assert_eq!(one_line(b"\n  v0.2.13 \n").unwrap(), "v0.2.13");
+        assert!(matches!(one_line(b" \n\n"), Err(OneshotError::Empty)));
+        assert!(matches!(one_line(b"starting\nv0.2.13\n"), Err(OneshotError::Lines)));
     }
 }

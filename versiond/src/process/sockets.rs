@@ -90,11 +90,12 @@ fn sockets_of_tree(process: &ProcessId) -> io::Result<Held> {
     Ok(held)
 }
 
-/// The caller owns the leader, which is not reaped: its number is its own.
-fn belongs(pid: i32, leader: &ProcessId) -> bool {
+/// Whether a process is of the tree that `leader` began. The caller owns the leader, which is not reaped: its number is its own.
+#[must_use]
+pub fn belongs(pid: i32, leader: &ProcessId) -> bool {
     let in_group = || Stat::read(pid).is_ok_and(|stat| stat.group == leader.pid || stat.session == leader.pid);
     let has_nonce = || nonce_of(pid).is_ok_and(|nonce| nonce.as_ref() == Some(&leader.nonce));
-    in_group() || has_nonce()
+    pid == leader.pid || in_group() || has_nonce()
 }
 
 fn sockets_of(pid: i32) -> io::Result<BTreeSet<u64>> {

@@ -1,9 +1,10 @@
-//! Talking to a child: its admin socket and its serving path, each call with a timeout.
+//! Talking to a child: its admin listener and its serving port, each call with a timeout.
 //!
-//! Must not live here: what an answer means for the generation.
+//! A child of contract v1 has a Unix socket, an older one a loopback port, a program that knows of no supervisor
+//! only the port that it serves on. Must not live here: what an answer means for the generation.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +12,14 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use supervisor_protocol::contract::{DrainStatus, Ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// The largest body that a child may answer on its admin socket, in bytes.
+use crate::supervisor::notify::Notified;
+
+/// The largest body that a child may answer on its admin listener, in bytes.
 const BODY_MAX: usize = 64 << 10;
 
 /// Why a child did not answer as it should.
@@ -31,13 +35,53 @@ pub(crate) enum ChildError {
     Status { place: String, status: StatusCode },
     #[error("{place} answered something else than the contract says")]
     Body { place: String, source: serde_json::Error },
+    #[error("{place} gave no count of what is in flight")]
+    NoCount { place: String },
 }
 
-/// One child's admin socket and serving port.
+impl ChildError {
+    /// Whether the child says that it has no such endpoint.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, ChildError::Status { status, .. } if is_absent(*status))
+    }
+}
+
+/// The statuses by which a child says that it does not have an endpoint.
+pub(crate) fn is_absent(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+}
+
+/// How one child is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct ChildLink {
-    pub(crate) admin: PathBuf,
+    /// Where it serves.
     pub(crate) port: u16,
+    /// Whether something answers there at all: a worker may have been told no port.
+    pub(crate) has_port: bool,
+    pub(crate) admin: Admin,
+    /// Asked instead of the usual path.
+    pub(crate) ready_path: Option<String>,
+    /// What it says of itself on its notification socket, when its readiness is to come from there.
+    pub(crate) notified: Option<Notified>,
+    /// How long its start is said to take.
+    pub(crate) start_estimate: Duration,
+}
+
+/// Where a child takes its supervisor's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Admin {
+    Socket(PathBuf),
+    /// Of an older child; the port that serves, when it has no other.
+    Port(u16),
+    Nowhere,
+}
+
+/// What a child counts while it drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    Inflight(u64),
+    /// It has no such endpoint.
+    Unknown,
 }
 
 impl ChildLink {
@@ -47,36 +91,66 @@ impl ChildLink {
         parse(place, &body)
     }
 
-    /// `GET /healthz` on the serving port: any 2xx.
-    pub(crate) async fn serves(&self, within: Duration) -> Result<(), ChildError> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let place = format!("http://{address}/healthz");
-        let exchange = async {
-            let stream = TcpStream::connect(address)
-                .await
-                .map_err(|source| ChildError::Connect { place: place.clone(), source })?;
-            exchange(stream, Method::GET, "/healthz", &place).await
-        };
-        let (status, _) = timed(exchange, &place, within).await?;
-        if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
+    /// `GET` of a path on the admin listener of an older child: its status and body, whatever they are.
+    pub(crate) async fn asked(&self, path: &str, within: Duration) -> Result<(StatusCode, Bytes), ChildError> {
+        self.admin(Method::GET, path, within).await.map(|(_, status, body)| (status, body))
     }
 
-    /// `POST /drain`: nothing new is admitted from now on.
+    /// `GET` of a path on the serving port: any 2xx.
+    pub(crate) async fn serves(&self, path: &str, within: Duration) -> Result<(), ChildError> {
+        let place = format!("http://127.0.0.1:{}{path}", self.port);
+        let (status, _) = timed(self.loopback(self.port, Method::GET, path, &place), &place, within).await?;
+        succeeded(place, status)
+    }
+
+    /// A connection to the serving port is accepted.
+    pub(crate) async fn accepts(&self, within: Duration) -> Result<(), ChildError> {
+        let place = format!("127.0.0.1:{}", self.port);
+        timed(connect(self.port, &place), &place, within).await.map(drop)
+    }
+
+    /// `POST /drain`: nothing new is admitted from now on. A child that has no such endpoint gets nothing new anyway.
     pub(crate) async fn drain(&self, within: Duration) -> Result<(), ChildError> {
-        let (place, status, _) = self.admin(Method::POST, "/drain", within).await?;
-        if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
+        match self.admin {
+            Admin::Nowhere => Ok(()),
+            Admin::Socket(_) => self.told(Method::POST, within).await,
+            Admin::Port(_) => match self.told(Method::POST, within).await {
+                Err(error) if error.is_absent() => Ok(()),
+                told => told,
+            },
+        }
     }
 
-    /// `DELETE /drain`: the pause or drain is over.
+    /// `DELETE /drain`: the pause or drain is over. Only contract v1 has one.
     pub(crate) async fn resume(&self, within: Duration) -> Result<(), ChildError> {
-        let (place, status, _) = self.admin(Method::DELETE, "/drain", within).await?;
-        if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
+        match self.admin {
+            Admin::Socket(_) => self.told(Method::DELETE, within).await,
+            Admin::Port(_) | Admin::Nowhere => Ok(()),
+        }
+    }
+
+    async fn told(&self, method: Method, within: Duration) -> Result<(), ChildError> {
+        let (place, status, _) = self.admin(method, "/drain", within).await?;
+        succeeded(place, status)
     }
 
     /// `GET /drain/status`.
-    pub(crate) async fn drain_status(&self, within: Duration) -> Result<DrainStatus, ChildError> {
+    pub(crate) async fn drain_status(&self, within: Duration) -> Result<Count, ChildError> {
+        if self.admin == Admin::Nowhere {
+            return Ok(Count::Inflight(0));
+        }
         let (place, status, body) = self.admin(Method::GET, "/drain/status", within).await?;
-        if status.is_success() { parse(place, &body) } else { Err(ChildError::Status { place, status }) }
+        match self.admin {
+            Admin::Port(_) if is_absent(status) => Ok(Count::Unknown),
+            Admin::Port(_) => {
+                succeeded(place.clone(), status)?;
+                older_count(place, &body).map(Count::Inflight)
+            }
+            Admin::Socket(_) | Admin::Nowhere => {
+                succeeded(place.clone(), status)?;
+                parse(place, &body).map(|status: DrainStatus| Count::Inflight(status.inflight))
+            }
+        }
     }
 
     async fn admin(
@@ -85,14 +159,32 @@ impl ChildLink {
         path: &str,
         within: Duration,
     ) -> Result<(String, StatusCode, Bytes), ChildError> {
-        let place = format!("{method} {path} on the admin socket");
+        let place = match &self.admin {
+            Admin::Socket(_) | Admin::Nowhere => format!("{method} {path} on the admin socket"),
+            Admin::Port(port) => format!("{method} http://127.0.0.1:{port}{path}"),
+        };
         let exchange = async {
-            let stream =
-                connect(&self.admin).await.map_err(|source| ChildError::Connect { place: place.clone(), source })?;
-            exchange(stream, method.clone(), path, &place).await
+            match &self.admin {
+                Admin::Socket(socket) => {
+                    let connect = |source| ChildError::Connect { place: place.clone(), source };
+                    exchange(UnixStream::connect(socket).await.map_err(connect)?, method.clone(), path, &place).await
+                }
+                Admin::Port(port) => self.loopback(*port, method.clone(), path, &place).await,
+                Admin::Nowhere => Err(ChildError::Status { place: place.clone(), status: StatusCode::NOT_FOUND }),
+            }
         };
         let (status, body) = timed(exchange, &place, within).await?;
         Ok((place, status, body))
+    }
+
+    async fn loopback(
+        &self,
+        port: u16,
+        method: Method,
+        path: &str,
+        place: &str,
+    ) -> Result<(StatusCode, Bytes), ChildError> {
+        exchange(connect(port, place).await?, method, path, place).await
     }
 }
 
@@ -102,8 +194,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-async fn connect(path: &Path) -> std::io::Result<UnixStream> {
-    UnixStream::connect(path).await
+/// A missing count is an error, not zero.
+fn older_count(place: String, body: &[u8]) -> Result<u64, ChildError> {
+    let Value::Object(body) = parse::<Value>(place.clone(), body)? else { return Err(ChildError::NoCount { place }) };
+    let count = ["inflight", "active", "count"].into_iter().find_map(|name| body.get(name)?.as_u64());
+    count.ok_or(ChildError::NoCount { place })
+}
+
+fn succeeded(place: String, status: StatusCode) -> Result<(), ChildError> {
+    if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
+}
+
+async fn connect(port: u16, place: &str) -> Result<TcpStream, ChildError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect(address).await.map_err(|source| ChildError::Connect { place: place.to_owned(), source })
 }
 
 async fn timed<T>(
@@ -154,4 +258,22 @@ async fn exchange(
 
 fn parse<T: DeserializeOwned>(place: String, body: &[u8]) -> Result<T, ChildError> {
     serde_json::from_slice(body).map_err(|source| ChildError::Body { place, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_count_has_one_of_three_names_and_is_never_made_up() {
+        let count = |body: &str| older_count("x".to_owned(), body.as_bytes());
+        assert_eq!(count(r#"{"inflight":3,"ready":true}"#).unwrap(), 3);
+        assert_eq!(count(r#"{"active":2}"#).unwrap(), 2);
+        assert_eq!(count(r#"{"count":1}"#).unwrap(), 1);
+        assert_eq!(count(r#"{"inflight":0,"active":9}"#).unwrap(), 0);
+        for body in ["{}", "[]", r#"{"inflight":-1}"#, r#"{"active":"2"}"#, r#"{"count":null}"#] {
+            assert!(matches!(count(body), Err(ChildError::NoCount { .. })), "{body}");
+        }
+        assert!(matches!(count("drained"), Err(ChildError::Body { .. })));
+    }
 }

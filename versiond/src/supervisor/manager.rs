@@ -7,20 +7,21 @@ use std::sync::atomic::AtomicU64;
 
 use router_core::route::RoutePattern;
 use router_dataplane::{Absence, ClassRule, Plane, RouteTable, SlotRoute};
-use supervisor_protocol::admin::VerbRefused;
+use supervisor_protocol::admin::{Verb, VerbRefused};
 use supervisor_protocol::{Reason, ServiceName, Sha256, SlotId, Tick, VersionName};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use versiond_core::catalog::{Artifact, Desired};
 use versiond_core::slot::Want;
 
 use crate::catalog::CatalogView;
-use crate::ledger::LedgerState;
+use crate::config::Config;
+use crate::ledger::{LastGood, LedgerState};
 use crate::supervisor::actor::{Actor, SlotHandle};
 use crate::supervisor::child::chain;
 use crate::supervisor::command::Command;
 use crate::supervisor::effects::Effects;
-use crate::supervisor::{ServiceSpec, Shared};
+use crate::supervisor::{ServiceSpec, Settings, Shared, SpecBook};
 
 /// What the host wants of all slots together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +41,27 @@ pub(crate) struct Routes {
     pub(crate) classes: Vec<ClassRule>,
 }
 
+impl Routes {
+    pub(crate) fn new(config: &Config) -> Routes {
+        let mut routes = Routes::default();
+        for (name, service) in &config.services {
+            routes.patterns.extend(service.routes().map(|pattern| (pattern.clone(), name.clone())));
+            routes.classes.extend(service.classes.iter().map(|rule| ClassRule {
+                service: name.clone(),
+                path: rule.path.clone(),
+                class: rule.class,
+            }));
+        }
+        routes
+    }
+}
+
 /// Runs until every slot is gone after `Order::Stop` or `Order::Force`.
 pub(crate) struct Manager {
     shared: Arc<Shared>,
-    services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+    services: BTreeMap<ServiceName, Arc<SpecBook>>,
+    /// Of services that were configured before: their slots may still drain, and a name may come back.
+    former: BTreeMap<ServiceName, Arc<SpecBook>>,
     routes: Routes,
     plane: Arc<Plane>,
     numbers: Arc<AtomicU64>,
@@ -52,7 +70,7 @@ pub(crate) struct Manager {
     /// The names and the denied hashes of the catalog in force.
     allowed: Option<(BTreeSet<SlotId>, BTreeSet<Sha256>)>,
     slots: BTreeMap<SlotId, Running>,
-    /// The plane has a table: until then it holds every request.
+    /// The plane has the whole table: until then it holds every request to what it does not know.
     is_routed: bool,
 }
 
@@ -65,19 +83,22 @@ struct Running {
 
 impl Manager {
     /// A manager without slots, which goes on from the ledger.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
-        routes: Routes,
-        plane: Arc<Plane>,
-        ledger: &LedgerState,
-    ) -> Manager {
+    pub(crate) fn new(shared: Arc<Shared>, settings: &Settings, plane: Arc<Plane>, ledger: &LedgerState) -> Manager {
         let numbers = Arc::new(AtomicU64::new(ledger.next_generation));
-        let last_good = ledger.last_good.iter().map(|good| (good.slot.clone(), good.artifact.clone())).collect();
+        // What a command was before is not known any more: only what it is can come back.
+        let comes_back = |good: &&LastGood| {
+            let spec = settings.services.get(&good.slot.service);
+            spec.is_none_or(|spec| spec.command.is_none() || spec.identity() == Some(good.artifact.sha256))
+        };
+        let last_good = ledger.last_good.iter().filter(comes_back);
+        let last_good = last_good.map(|good| (good.slot.clone(), good.artifact.clone())).collect();
+        let book =
+            |(name, spec): (&ServiceName, &Arc<ServiceSpec>)| (name.clone(), Arc::new(SpecBook::new(spec.clone())));
         Manager {
             shared,
-            services,
-            routes,
+            services: settings.services.iter().map(book).collect(),
+            former: BTreeMap::new(),
+            routes: settings.routes.clone(),
             plane,
             numbers,
             last_good,
@@ -87,16 +108,17 @@ impl Manager {
         }
     }
 
-    /// Follows the catalog and the host's orders.
+    /// Follows the configuration, the catalog and the host's orders.
     pub(crate) async fn run(
         mut self,
+        mut settings: watch::Receiver<Arc<Settings>>,
         mut catalog: watch::Receiver<CatalogView>,
         mut orders: watch::Receiver<Order>,
         mut commands: mpsc::Receiver<Command>,
     ) {
         let (gone, mut ended) = mpsc::channel::<SlotId>(64);
         // What was read last stays in force when nobody reads any more.
-        let mut followed = true;
+        let (mut followed, mut reloaded) = (true, true);
         loop {
             let order = *orders.borrow_and_update();
             let view = catalog.borrow_and_update().clone();
@@ -108,9 +130,52 @@ impl Manager {
             tokio::select! {
                 changed = orders.changed() => if changed.is_err() { return },
                 changed = catalog.changed(), if followed => followed = changed.is_ok(),
+                changed = settings.changed(), if reloaded => {
+                    reloaded = changed.is_ok();
+                    let settings = settings.borrow_and_update().clone();
+                    self.reload(&settings).await;
+                }
                 Some(id) = ended.recv() => self.ended(&id),
                 Some(command) = commands.recv() => self.hand_on(command).await,
             }
+        }
+    }
+
+    /// Takes another configuration. What runs goes on as it was started, until its successor serves.
+    async fn reload(&mut self, settings: &Settings) {
+        self.routes = settings.routes.clone();
+        let gone: Vec<ServiceName> =
+            self.services.keys().filter(|name| !settings.services.contains_key(name)).cloned().collect();
+        for name in gone {
+            self.former.extend(self.services.remove_entry(&name));
+        }
+        for (name, spec) in &settings.services {
+            let Some(book) = self.services.get(name) else {
+                let book = self.former.remove(name);
+                let book = book.inspect(|book| book.replace(spec.clone()));
+                self.services.insert(name.clone(), book.unwrap_or_else(|| Arc::new(SpecBook::new(spec.clone()))));
+                continue;
+            };
+            let before = book.now();
+            book.replace(spec.clone());
+            // Another program is a swap; the same one, told other things, takes another life of it.
+            if before != *spec && before.identity() == spec.identity() {
+                self.restart(name).await;
+            }
+        }
+        self.is_routed = false;
+    }
+
+    async fn restart(&self, service: &ServiceName) {
+        for (id, slot) in self.slots.iter().filter(|(id, _)| id.service == *service) {
+            let (answer, answered) = oneshot::channel();
+            slot.handle.command(Verb::Restart, answer).await;
+            let id = id.clone();
+            tokio::spawn(async move {
+                if let Ok(Err(refused)) = answered.await {
+                    tracing::info!(slot = %id, %refused, "what has changed counts from its next start");
+                }
+            });
         }
     }
 
@@ -150,6 +215,7 @@ impl Manager {
         }
         // A catalog that names nothing is known too: then nothing is there to wait for.
         if table_changed || (view.is_known && !self.is_routed) {
+            self.is_routed = view.is_known;
             self.replace_table();
         }
         if order == Order::Follow && view.is_known {
@@ -161,7 +227,7 @@ impl Manager {
 
     /// What served under a name that is gone, or was denied, must not come back with the name.
     async fn follow_removals(&mut self, desired: &Desired) {
-        let known: BTreeSet<SlotId> = desired.slots.keys().cloned().collect();
+        let known: BTreeSet<SlotId> = desired.slots.keys().cloned().chain(self.commands().into_keys()).collect();
         let allowed = (known, desired.deny.clone());
         if self.allowed.as_ref() == Some(&allowed) {
             return;
@@ -191,13 +257,10 @@ impl Manager {
             Order::Stop { deadline } => wants.values_mut().for_each(|want| *want = Want::Stop { deadline }),
             Order::Force => wants.values_mut().for_each(|want| *want = Want::Force),
             Order::Follow => {
-                if !view.is_known {
-                    return BTreeMap::new();
-                }
-                for (id, intent) in &view.desired.slots {
-                    if !self.services.contains_key(&id.service) {
-                        continue;
-                    }
+                wants.extend(self.commands());
+                let follows =
+                    |id: &SlotId| self.services.get(&id.service).is_some_and(|book| book.now().command.is_none());
+                for (id, intent) in view.desired.slots.iter().filter(|(id, _)| follows(id)) {
                     let want = match (&intent.artifact, &intent.blocked) {
                         (Some(artifact), _) => Want::Serve(artifact.clone()),
                         (None, Some(reason)) => Want::Keep(reason.clone()),
@@ -208,6 +271,20 @@ impl Manager {
             }
         }
         wants
+    }
+
+    /// What the configuration itself wants: each command in its one slot.
+    fn commands(&self) -> BTreeMap<SlotId, Want> {
+        let specs = self.services.iter().map(|(name, book)| (name, book.now()));
+        let wanted = specs.filter_map(|(service, spec)| {
+            let command = spec.command.as_ref()?;
+            let want = match &command.program {
+                Ok(program) => Want::Serve(program.artifact()),
+                Err(detail) => Want::Keep(Reason::Unservable { detail: detail.clone() }),
+            };
+            Some((SlotId { service: service.clone(), name: command.slot.clone() }, want))
+        });
+        wanted.collect()
     }
 
     fn start(&mut self, id: &SlotId, gone: mpsc::Sender<SlotId>) -> Option<Running> {
@@ -233,14 +310,12 @@ impl Manager {
     }
 
     fn replace_table(&mut self) {
-        self.is_routed = true;
         let slots = self
             .slots
             .iter()
             .map(|(id, slot)| ((id.service.clone(), id.name.clone()), slot.route.clone()))
             .collect::<BTreeMap<(ServiceName, VersionName), Arc<SlotRoute>>>();
-        self.plane.replace_table(Arc::new(
-            RouteTable::new(self.routes.patterns.clone(), slots).with_classes(self.routes.classes.clone()),
-        ));
+        let table = RouteTable::new(self.routes.patterns.clone(), slots).with_classes(self.routes.classes.clone());
+        self.plane.replace_table(Arc::new(if self.is_routed { table } else { table.with_more_to_come() }));
     }
 }

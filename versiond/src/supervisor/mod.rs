@@ -7,8 +7,14 @@ mod actor;
 mod child;
 mod command;
 mod effects;
+mod launch;
 mod manager;
+mod notify;
+mod preflight;
+mod probe;
+mod program;
 mod recorder;
+mod spec;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,9 +25,10 @@ use versiond_core::timings::Timings;
 
 pub use self::child::chain;
 pub(crate) use self::command::Commands;
-pub(crate) use self::effects::ProbeTimings;
 pub(crate) use self::manager::{Manager, Order, Routes};
+pub(crate) use self::probe::ProbeTimings;
 pub(crate) use self::recorder::Recorder;
+pub(crate) use self::spec::{ServiceSpec, Settings, SpecBook};
 use crate::board::Board;
 use crate::faults::Faults;
 use crate::metrics::Metrics;
@@ -43,14 +50,4 @@ pub(crate) struct Shared {
     pub(crate) state_dir: PathBuf,
     /// Work that outlives its slot: the last traces of processes that have exited.
     pub(crate) tail: TaskTracker,
-}
-
-/// What the configuration says of a service.
-#[derive(Debug, Clone)]
-pub(crate) struct ServiceSpec {
-    /// Templates: `{port}`, `{data_dir}` and `{version}` are filled in.
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
-    /// The archive's member to run, when the catalog does not say.
-    pub(crate) entry: Option<String>,
 }

@@ -27,10 +27,12 @@ use versiond_core::slot::{Input, Slot, Step, Want};
 
 use crate::board::{LifeView, SlotView};
 use crate::faults::{Fault, crash};
-use crate::process::{ExitInfo, Sealed};
+use crate::process::ExitInfo;
 use crate::store::Installed;
 use crate::supervisor::command::Answer;
-use crate::supervisor::effects::{Effects, Event, Life};
+use crate::supervisor::effects::{Effects, Event};
+use crate::supervisor::launch::Life;
+use crate::supervisor::preflight::Build;
 
 /// What the actor holds of one generation.
 #[derive(Default)]
@@ -41,7 +43,7 @@ struct Held {
     paused: CancellationToken,
     sha256: Option<Sha256>,
     installed: Option<Installed>,
-    sealed: Option<Arc<Sealed>>,
+    build: Option<Arc<Build>>,
     life: Option<Life>,
     target: Option<Arc<Target>>,
     /// What the leases were when it was retired.
@@ -148,9 +150,9 @@ impl Actor {
                 }
                 Input::Fetched(generation)
             }
-            Event::Described(generation, facts, sealed) => {
+            Event::Described(generation, facts, build) => {
                 if let Some(held) = self.held.get_mut(&generation) {
-                    held.sealed = Some(sealed);
+                    held.build = Some(build);
                     held.view.facts = Some(facts.clone());
                 }
                 Input::Described(generation, facts)

@@ -19,7 +19,9 @@ use crate::faults::Fault;
 use crate::ledger::LastGood;
 use crate::process::Signal;
 use crate::supervisor::child::chain;
-use crate::supervisor::effects::{Effects, Event, Life, Subject};
+use crate::supervisor::effects::{Effects, Event};
+use crate::supervisor::launch::Life;
+use crate::supervisor::probe::Subject;
 
 /// How long the ends of a dead process's connections are waited for before its receipt is written.
 const BREAKS_WITHIN: Duration = Duration::from_secs(2);
@@ -50,7 +52,7 @@ impl Actor {
                 }
             }
             Step::DrainChild(generation) => return self.drain_child(generation),
-            Step::Terminate(generation) => self.signal(generation, Signal::SIGTERM),
+            Step::Terminate(generation) => self.signal(generation, self.stop_signal(generation)),
             Step::Kill(generation) => self.signal(generation, Signal::SIGKILL),
             Step::Forget(generation, end) => self.forget(generation, end),
         }
@@ -74,7 +76,7 @@ impl Actor {
 
     fn start(&mut self, generation: Generation) {
         let Some(held) = self.held.get(&generation) else { return };
-        let (Some(sealed), Some(facts), Some(sha256)) = (held.sealed.clone(), held.view.facts.clone(), held.sha256)
+        let (Some(build), Some(facts), Some(sha256)) = (held.build.clone(), held.view.facts.clone(), held.sha256)
         else {
             return;
         };
@@ -82,7 +84,7 @@ impl Actor {
         let (cancel, tell) = (held.cancel.clone(), self.tell.clone());
         // Not dropped half-way: the answer to a cancelled start is what lets the slot forget it.
         tokio::spawn(async move {
-            let event = effects.start(generation, facts, sealed, sha256, cancel).await;
+            let event = effects.start(generation, facts, build, sha256, cancel).await;
             tell.send(event).await.ok();
         });
     }
@@ -111,7 +113,7 @@ impl Actor {
         held.view.pid = u32::try_from(running.identity().pid).ok();
         held.view.port = Some(life.port.port());
         match stopping {
-            Some(Phase::Terminating) => drop(running.signal(Signal::SIGTERM)),
+            Some(Phase::Terminating) => drop(running.signal(life.stop)),
             Some(Phase::Killing) | None => drop(running.signal(Signal::SIGKILL)),
             Some(_) => {
                 let subject = Subject { generation, role, running, link: life.link.clone(), nonce: life.nonce.clone() };
@@ -220,6 +222,12 @@ impl Actor {
         Vec::new()
     }
 
+    /// What a child takes for a request to stop.
+    fn stop_signal(&self, generation: Generation) -> Signal {
+        let life = self.held.get(&generation).and_then(|held| held.life.as_ref());
+        life.map_or(Signal::SIGTERM, |life| life.stop)
+    }
+
     fn signal(&mut self, generation: Generation, signal: Signal) {
         let Some(held) = self.held.get(&generation) else { return };
         let skip_grace = self.effects.shared.faults.has(Fault::NoLease);
@@ -272,12 +280,11 @@ impl Actor {
 /// Keeps port, socket and ledger entry until no descendant of the process is left either.
 async fn last_trace(effects: Effects, generation: Generation, life: Life) {
     life.running.gone().await;
-    std::fs::remove_file(&life.link.admin).ok();
     if let Err(error) = effects.shared.recorder.forget(generation).await {
         // The entry is harmless: the next start looks for its process and finds none.
         tracing::warn!(slot = %effects.id, %generation, error = chain(&error), "not struck off the ledger");
     }
-    drop(life.port);
+    drop(life);
 }
 
 fn absence(absent: Absent) -> Absence {

@@ -1,0 +1,163 @@
+//! What the configuration says of the services, as the slots work with it; a reload puts another in its place.
+//!
+//! Must not live here: the reading of the file (that is `config`), or what a change leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use parking_lot::Mutex;
+use supervisor_protocol::contract::Role;
+use supervisor_protocol::{ServiceName, Sha256, VersionName};
+
+use super::Routes;
+use super::program::{self, Program};
+use crate::config::{Config, Contract, Environment, FileTemplate, ServiceConfig, StandIn, Template};
+use crate::supervisor::child::chain;
+
+/// Programs that were configured before and may still run, or be gone back to.
+const REMEMBERED: usize = 8;
+
+/// What the configuration says of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceSpec {
+    /// Of a command everything, its name first; else what follows the name.
+    pub(crate) args: Vec<Template>,
+    pub(crate) environment: Environment,
+    pub(crate) files: Vec<FileTemplate>,
+    /// The archive's member to run, when the catalog does not say.
+    pub(crate) entry: Option<String>,
+    pub(crate) contract: Contract,
+    pub(crate) stand_in: StandIn,
+    pub(crate) start_estimate: Option<Duration>,
+    pub(crate) is_routed: bool,
+    pub(crate) ready_path: Option<String>,
+    pub(crate) notify: bool,
+    pub(crate) stop_signal: Signal,
+    /// Where several hosts share one database, as the older contract is told, and the slots where they do not.
+    pub(crate) ha: bool,
+    pub(crate) non_ha: BTreeSet<String>,
+    /// What is run, when that is not the catalog's to say.
+    pub(crate) command: Option<Command>,
+}
+
+/// The one slot of a service that is a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) slot: VersionName,
+    /// Or why it cannot be run.
+    pub(crate) program: Result<Program, String>,
+}
+
+/// Everything that a reload may change.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    pub(crate) services: BTreeMap<ServiceName, Arc<ServiceSpec>>,
+    pub(crate) routes: Routes,
+}
+
+/// A service as its slots see it: what is said of it now, and the programs that it was before.
+#[derive(Debug)]
+pub(crate) struct SpecBook(Mutex<Specs>);
+
+#[derive(Debug)]
+struct Specs {
+    now: Arc<ServiceSpec>,
+    /// The newest last.
+    programs: Vec<Arc<ServiceSpec>>,
+}
+
+impl ServiceSpec {
+    /// Looks at the program, if the service is one. Blocking.
+    pub(crate) fn new(service: &ServiceConfig) -> ServiceSpec {
+        let command = service.command.as_ref().map(|command| Command {
+            slot: command.version.clone(),
+            program: program::identify(service, command).map_err(|error| chain(&error)),
+        });
+        ServiceSpec {
+            args: service.args.clone(),
+            environment: service.environment.clone(),
+            files: service.files.clone(),
+            entry: service.entry.clone(),
+            contract: service.contract,
+            stand_in: service.stand_in.clone(),
+            start_estimate: service.start_estimate,
+            is_routed: service.route.is_some(),
+            ready_path: service.ready_path.clone(),
+            notify: service.notify,
+            stop_signal: service.stop_signal,
+            ha: service.ha,
+            non_ha: service.non_ha.clone(),
+            command,
+        }
+    }
+
+    /// The program that it is, when it is one that can be run.
+    pub(crate) fn program(&self) -> Option<&Program> {
+        self.command.as_ref()?.program.as_ref().ok()
+    }
+
+    /// The hash that stands for the program in the ledger and in every status.
+    pub(crate) fn identity(&self) -> Option<Sha256> {
+        self.program().map(|program| program.identity)
+    }
+
+    /// Whether a generation of it is told a port: then something answers there.
+    pub(crate) fn has_port(&self) -> bool {
+        let files = self.files.iter().map(|file| &file.template);
+        self.args.iter().chain(self.environment.all.values()).chain(files).any(Template::has_port)
+    }
+
+    /// Whether a slot's children share one database with those of other hosts.
+    pub(crate) fn is_ha(&self, slot: &VersionName) -> bool {
+        self.ha && !self.non_ha.contains(slot.as_str())
+    }
+
+    /// What a program does that cannot say so itself: what has no route works by itself.
+    pub(crate) fn role(&self) -> Role {
+        self.stand_in.role.unwrap_or(if self.is_routed { Role::Server } else { Role::Worker })
+    }
+}
+
+impl Settings {
+    /// Looks at every program. Blocking.
+    pub(crate) fn new(config: &Config) -> Settings {
+        let spec =
+            |(name, service): (&ServiceName, &ServiceConfig)| (name.clone(), Arc::new(ServiceSpec::new(service)));
+        Settings { services: config.services.iter().map(spec).collect(), routes: Routes::new(config) }
+    }
+}
+
+impl SpecBook {
+    pub(crate) fn new(spec: Arc<ServiceSpec>) -> SpecBook {
+        let programs = if spec.identity().is_some() { vec![spec.clone()] } else { Vec::new() };
+        SpecBook(Mutex::new(Specs { now: spec, programs }))
+    }
+
+    /// What is said of the service now.
+    pub(crate) fn now(&self) -> Arc<ServiceSpec> {
+        self.0.lock().now.clone()
+    }
+
+    /// What was said when these bytes were what it runs; of a service of the catalog what is said now.
+    pub(crate) fn of(&self, sha256: Sha256) -> Option<Arc<ServiceSpec>> {
+        let specs = self.0.lock();
+        match specs.now.command {
+            None => Some(specs.now.clone()),
+            Some(_) => specs.programs.iter().rev().find(|spec| spec.identity() == Some(sha256)).cloned(),
+        }
+    }
+
+    /// Says something else from now on. What runs goes on as it was started.
+    pub(crate) fn replace(&self, spec: Arc<ServiceSpec>) {
+        let mut specs = self.0.lock();
+        if let Some(identity) = spec.identity() {
+            specs.programs.retain(|known| known.identity() != Some(identity));
+            specs.programs.push(spec.clone());
+            let surplus = specs.programs.len().saturating_sub(REMEMBERED);
+            specs.programs.drain(..surplus);
+        }
+        specs.now = spec;
+    }
+}
