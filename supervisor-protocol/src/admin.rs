@@ -8,6 +8,10 @@ use crate::host::HostState;
 use crate::names::{BootNonce, Generation, HostId, Sha256, SlotId};
 use crate::reason::Reason;
 
+pub use crate::artifacts::{
+    ArtifactList, ArtifactRole, ArtifactState, ArtifactStatus, ArtifactUse, FetchRequest, GcCause, GcKept, GcRemoved,
+    GcReport, KeptFor,
+};
 pub use crate::isolation::{Containment, Isolation, SocketOwnership, Users};
 pub use crate::logs::{LogLine, LogQuery, LogStream};
 

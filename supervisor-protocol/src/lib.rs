@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod artifacts;
 pub mod catalog;
 pub mod class;
 pub mod contract;

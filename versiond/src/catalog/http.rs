@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Url;
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{StatusCode, Url};
 use versiond_core::catalog::{UrlRefusal, UrlRules};
 
 use super::address::{Names, Screened, policy};
@@ -22,11 +23,13 @@ pub enum FetchError {
     #[error("the exchange failed")]
     Exchange(#[source] reqwest::Error),
     #[error("the answer was {0}")]
-    Status(reqwest::StatusCode),
+    Status(StatusCode),
     #[error("more than {cap} bytes")]
     TooLarge { cap: u64 },
     #[error("fewer than {bytes} bytes came within {within:?}")]
     Slow { bytes: u64, within: Duration },
+    #[error("the file cannot be read")]
+    File(#[source] std::io::Error),
 }
 
 /// A client with the rules built in.
@@ -70,13 +73,37 @@ impl Client {
 
     /// Begins an exchange: the answer is 200, its body still to come.
     pub(crate) async fn get(&self, url: &str) -> Result<reqwest::Response, FetchError> {
-        let parsed: Url = url.parse().map_err(|_| FetchError::Address(shown(url)))?;
-        self.rules.check(parsed.as_str()).map_err(FetchError::Refused)?;
-        let response = self.client.get(parsed).send().await.map_err(exchange)?;
+        let response = self.begin(url, HeaderMap::new()).await?;
         match response.status() {
-            reqwest::StatusCode::OK => Ok(response),
+            StatusCode::OK => Ok(response),
             other => Err(FetchError::Status(other)),
         }
+    }
+
+    /// The same for what comes behind the first `from` bytes, as long as the resource is still the one that
+    /// `validator` names. The answer is 206, 200 when it is the whole all the same, or 416.
+    pub(crate) async fn get_from(
+        &self,
+        url: &str,
+        from: u64,
+        validator: Option<&str>,
+    ) -> Result<reqwest::Response, FetchError> {
+        let range = (header::RANGE, format!("bytes={from}-"));
+        let validator = validator.map(|validator| (header::IF_RANGE, validator.to_owned()));
+        // A validator that came as a header goes back as one.
+        let given = std::iter::once(range).chain(validator);
+        let headers = given.filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect();
+        let response = self.begin(url, headers).await?;
+        match response.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
+            other => Err(FetchError::Status(other)),
+        }
+    }
+
+    async fn begin(&self, url: &str, headers: HeaderMap) -> Result<reqwest::Response, FetchError> {
+        let parsed: Url = url.parse().map_err(|_| FetchError::Address(shown(url)))?;
+        self.rules.check(parsed.as_str()).map_err(FetchError::Refused)?;
+        self.client.get(parsed).headers(headers).send().await.map_err(exchange)
     }
 
     /// A whole small body.

@@ -32,8 +32,12 @@ pub enum Unusable {
     TooLargeUnpacked { cap: u64 },
     #[error("it is a {0} archive, which this release does not read")]
     Format(&'static str),
-    #[error("the zip archive is broken: {0}")]
-    Zip(String),
+    #[error("the {format} archive is broken: {detail}")]
+    Broken { format: &'static str, detail: String },
+    #[error("it has more than {cap} members")]
+    TooManyMembers { cap: usize },
+    #[error("it has an extended header of a kind that is refused: {0}")]
+    Extended(String),
     #[error("no member is {0:?}")]
     NoMember(String),
     #[error("{count} members are {entry:?}")]
@@ -46,6 +50,9 @@ pub enum Unusable {
     NotAFile(String),
     #[error("the member {0:?} is encrypted")]
     Encrypted(String),
+    /// Found before a restart.
+    #[error("{0}")]
+    Earlier(String),
     #[error("it is installed with the entry {installed:?}, and {asked:?} is asked for")]
     OtherEntry { installed: String, asked: String },
 }
