@@ -103,7 +103,7 @@ impl Folder {
         }
         let Found { daemon, base, base_height, .. } = found;
         let snapshot = Snapshot { daemon, base, base_height, upgrades, reached };
-        let mut snapshot = snapshot.after(self.previous.as_ref(), heights.reached.max(heights.now));
+        let mut snapshot = snapshot.after(self.previous.as_ref(), heights.reached);
         snapshot.upgrades.retain(|upgrade| !self.skip.contains(&upgrade.height));
         let document = snapshot.to_document().map_err(CosmovisorError::Written)?;
         self.previous = Some(snapshot);
@@ -222,9 +222,10 @@ impl Layout {
         Ok((self.program_in(&root.join("genesis"), daemon)?, None))
     }
 
+    /// By its own path, and not by that of a link to it, which may be gone when the bytes are wanted.
     fn program_in(&mut self, folder: &Utf8Path, daemon: &str) -> Result<Option<Local>, CosmovisorError> {
         let path = program(folder, daemon);
-        match self.files.look(&path) {
+        match path.canonicalize_utf8().and_then(|path| self.files.look(&path)) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(CosmovisorError::Disk { path, source }),

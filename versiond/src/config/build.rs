@@ -54,7 +54,8 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
     if let (None, Some(only), None) = (&catalog.service, followed.next(), followed.next()) {
         catalog.service = Some(only.clone());
     }
-    catalog.overrides = catalog::overrides(&mut source, file.overrides, catalog.service.as_ref())?;
+    let shapes = services.iter().map(|(name, service)| (name.clone(), service.shape)).collect();
+    catalog.overrides = catalog::overrides(&mut source, file.overrides, catalog.service.as_ref(), &shapes)?;
     Ok(Config { host, catalog, services, timing, settings: source.settings, remarks })
 }
 

@@ -1,6 +1,6 @@
 //! `[catalog]` and `[override]`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use minisign_verify::PublicKey;
 use supervisor_protocol::{ServiceName, SlotId, VersionName};
-use versiond_core::catalog::{Removals, UrlRules, is_loopback_url};
+use versiond_core::catalog::{Removals, ServiceShape, UrlRules, is_loopback_url};
 
 use super::host::{absolute, truth};
 use super::setting::Source;
@@ -110,6 +110,12 @@ enum CatalogValueError {
     Daemon,
     #[error("an override is for SERVICE/NAME")]
     Slot,
+    #[error("there is no [service.{0}]")]
+    NotConfigured(ServiceName),
+    #[error("the route of [service.{0}] has no {{version}}: its one slot is {0}/{0}")]
+    OneSlot(ServiceName),
+    #[error("the name is one of the host's own paths")]
+    OwnPath,
     #[error("no service is meant: set [catalog] service")]
     NoService,
     #[error("no override names a file for it: set VERSIOND_OVERRIDE_{0} or [override.\"SERVICE/NAME\"]")]
@@ -186,14 +192,16 @@ fn cosmovisor(
 /// Every override, once it is known which service upstream's variables are about.
 pub(super) fn overrides(
     source: &mut Source<'_>,
-    file: std::collections::BTreeMap<toml::Spanned<String>, file::Override>,
+    file: BTreeMap<toml::Spanned<String>, file::Override>,
     service: Option<&ServiceName>,
+    shapes: &BTreeMap<ServiceName, ServiceShape>,
 ) -> Result<Vec<Override>, ConfigError> {
     let mut overrides = Vec::new();
     for (section, given) in file {
         let at = section.span().start;
         let text = section.into_inner();
-        let slot = slot(&text).map_err(|error| source.refuse("override".to_owned(), text.clone(), at, error))?;
+        let slot =
+            slot(&text, shapes).map_err(|error| source.refuse("override".to_owned(), text.clone(), at, error))?;
         let key = |key: &str| format!("override.{text:?}.{key}");
         let path = source.pick(&key("file"), &[], given.file, absolute)?;
         let path = path.ok_or(ConfigError::Missing { key: "override.file", how: "name the file that is to run" })?;
@@ -216,6 +224,7 @@ pub(super) fn overrides(
     for name in source.pick("catalog.force", &[FORCE], None, forced)?.unwrap_or_default() {
         let service = meant(service, FORCE, name.as_str())?;
         let slot = SlotId { service: service.clone(), name: name.clone() };
+        routable(&slot, shapes).map_err(|error| refused(FORCE, name.as_str(), error))?;
         let found = overrides.iter_mut().find(|given| given.is_for(&slot));
         let found = found.ok_or_else(|| {
             let error = CatalogValueError::ForcedWithoutFile(name.as_str().replace('.', "_"));
@@ -239,9 +248,28 @@ fn forced(text: &str) -> Result<Vec<VersionName>, supervisor_protocol::NameError
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(VersionName::from_str).collect()
 }
 
-fn slot(text: &str) -> Result<SlotId, Box<dyn std::error::Error + Send + Sync>> {
+fn slot(
+    text: &str,
+    shapes: &BTreeMap<ServiceName, ServiceShape>,
+) -> Result<SlotId, Box<dyn std::error::Error + Send + Sync>> {
     let (service, name) = text.split_once('/').ok_or(CatalogValueError::Slot)?;
-    Ok(SlotId { service: ServiceName::new(service)?, name: VersionName::new(name)? })
+    let slot = SlotId { service: ServiceName::new(service)?, name: VersionName::new(name)? };
+    routable(&slot, shapes)?;
+    Ok(slot)
+}
+
+/// Whether the configuration has a place for this slot, as a catalog's entry would need one.
+fn routable(slot: &SlotId, shapes: &BTreeMap<ServiceName, ServiceShape>) -> Result<(), CatalogValueError> {
+    match shapes.get(&slot.service) {
+        None => Err(CatalogValueError::NotConfigured(slot.service.clone())),
+        Some(ServiceShape::Single) if slot.name.as_str() != slot.service.as_str() => {
+            Err(CatalogValueError::OneSlot(slot.service.clone()))
+        }
+        Some(ServiceShape::Versioned { first_segment: true }) if slot.name.is_reserved() => {
+            Err(CatalogValueError::OwnPath)
+        }
+        Some(ServiceShape::Single | ServiceShape::Versioned { .. }) => Ok(()),
+    }
 }
 
 impl Override {

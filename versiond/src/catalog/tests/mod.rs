@@ -1,3 +1,11 @@
+//! Following a source, from its bytes to what is in force; each kind of source has a file of its own.
+
+mod cosmovisor;
+mod heights;
+mod judge;
+mod overrides;
+mod trust;
+
 use std::net::SocketAddr;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -84,12 +92,21 @@ fn hash(of: u8) -> Sha256 {
 }
 
 fn configured(folder: &Utf8Path, source: &str) -> Config {
+    configured_with(folder, source, "", "[service.demo]\nroute = \"/{version}\"\n")
+}
+
+/// With more keys of `[catalog]`, and with what follows it.
+fn configured_with(folder: &Utf8Path, source: &str, more: &str, rest: &str) -> Config {
+    config::load(Some(&write_settings(folder, source, more, rest)), &Env::new()).unwrap()
+}
+
+fn write_settings(folder: &Utf8Path, source: &str, more: &str, rest: &str) -> Utf8PathBuf {
     let file = folder.join("versiond.toml");
     let text = format!(
-        "[host]\nid = \"h\"\nstate_dir = \"{folder}/state\"\n[catalog]\nsource = \"{source}\"\npoll = \"20ms\"\n[service.demo]\nroute = \"/{{version}}\"\n"
+        "[host]\nid = \"h\"\nstate_dir = \"{folder}/state\"\n[catalog]\nsource = \"{source}\"\npoll = \"20ms\"\n{more}\n{rest}"
     );
     std::fs::write(&file, text).unwrap();
-    config::load(Some(&file), &Env::new()).unwrap()
+    file
 }
 
 fn folder() -> (TempDir, Utf8PathBuf) {
@@ -113,7 +130,7 @@ async fn until(
     what: &str,
     has: impl FnMut(&CatalogView) -> bool,
 ) -> CatalogView {
-    let found = tokio::time::timeout(Duration::from_secs(20), views.wait_for(has)).await.is_ok();
+    let found = tokio::time::timeout(Duration::from_secs(90), views.wait_for(has)).await.is_ok();
     let view = views.borrow().clone();
     assert!(found, "{what}; the last view was {view:?}");
     view
