@@ -59,7 +59,7 @@ pub const ROUTES: &[Route] = &[
     post("/v1/drain", "Cordons the host: unready, still admitting."),
     delete("/v1/drain", "Takes the cordon back."),
     get("/v1/catalog", "What is known of the catalog: the document in force, its source, what was refused."),
-    post("/v1/catalog/accept", "Accepts a document that waits for an operator."),
+    post("/v1/catalog/accept", "Reads the source now; with `reset`, what it says is taken as a first document."),
     post("/v1/catalog/check", "Reads a document as this host would, and changes nothing."),
     get("/v1/services/{service}/versions/{version}/logs", "What a slot's children printed, one JSON object a line."),
     post("/v1/services/{service}/versions/{version}/{verb}", "An order to one slot; answers once it is in force."),

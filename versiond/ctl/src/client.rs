@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use supervisor_protocol::SCHEMA;
 use supervisor_protocol::admin::{ApiError, DenyList, Status, Verb, Why};
+use supervisor_protocol::catalog::{AcceptRequest, CatalogCheck, CatalogReport, CheckRequest};
 use supervisor_protocol::host::HostDrain;
 use supervisor_protocol::{BootNonce, Sha256, SlotId};
 
@@ -19,6 +20,9 @@ use crate::wire::{Place, WireError, ask, begin};
 
 /// The daemon answers from memory; the ledger write of a cordon is the slowest thing it waits for.
 const ANSWER: Duration = Duration::from_secs(15);
+
+/// It reads the catalog's source, or another document, on the way.
+const READS: Duration = Duration::from_secs(45);
 
 /// One daemon.
 pub(crate) struct Client {
@@ -90,6 +94,21 @@ impl Client {
 
     pub(crate) async fn allow(&self, sha256: &Sha256) -> Result<Told<DenyList>, Failure> {
         self.send(Method::DELETE, &format!("/v1/deny/{sha256}"), ANSWER).await
+    }
+
+    pub(crate) async fn catalog(&self) -> Result<Told<CatalogReport>, Failure> {
+        self.send(Method::GET, "/v1/catalog", ANSWER).await
+    }
+
+    /// Has the source read now.
+    pub(crate) async fn accept(&self, reset: bool) -> Result<Told<CatalogReport>, Failure> {
+        let body = serde_json::json!(AcceptRequest { reset }).to_string();
+        self.exchange(Method::POST, "/v1/catalog/accept", body, READS).await
+    }
+
+    pub(crate) async fn check(&self, request: &CheckRequest) -> Result<Told<CatalogCheck>, Failure> {
+        let body = serde_json::json!(request).to_string();
+        self.exchange(Method::POST, "/v1/catalog/check", body, READS).await
     }
 
     pub(crate) async fn undrain(&self) -> Result<Told<HostDrain>, Failure> {

@@ -11,7 +11,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::{conformance, deny, drain, events, exit, logs, order, status, text, watch, why};
+use crate::{catalog, conformance, deny, drain, events, exit, logs, order, status, text, watch, why};
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
 #[derive(Parser)]
@@ -55,6 +55,8 @@ enum Command {
     Events(events::Args),
     /// What a slot's children printed.
     Logs(logs::Args),
+    /// The catalog in force; with `check` what another document would do, with `accept` the source is read now.
+    Catalog(catalog::Args),
     /// Start a program under the contract, in temporary folders, and tell what of it holds.
     Conformance(conformance::Args),
 }
@@ -72,6 +74,7 @@ impl Command {
             Command::Allow(args) => args.run(client).await,
             Command::Events(args) => args.run(client).await,
             Command::Logs(args) => args.run(client).await,
+            Command::Catalog(args) => args.run(client).await,
             Command::Conformance(args) => args.run().await,
         }
     }

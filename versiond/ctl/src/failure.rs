@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     TimedOut { load: String },
     #[error("{0} does not honour the contract")]
     NotConformant(String),
+    #[error("{path} cannot be read")]
+    Document { path: camino::Utf8PathBuf, source: io::Error },
     #[error("cannot work in a temporary folder")]
     Scratch(#[source] io::Error),
     #[error("cannot start")]
@@ -55,6 +57,7 @@ impl Failure {
             | Failure::Malformed { .. }
             | Failure::Schema { .. }
             | Failure::NotConformant(_)
+            | Failure::Document { .. }
             | Failure::Scratch(_)
             | Failure::Runtime(_) => exit::FAILED,
         }

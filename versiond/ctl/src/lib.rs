@@ -6,6 +6,7 @@
 //! and tells what of the contract holds. Exit codes are a table in [`exit`].
 
 mod args;
+mod catalog;
 mod client;
 mod command;
 pub mod conformance;
