@@ -4,6 +4,7 @@ mod cosmovisor;
 mod heights;
 mod judge;
 mod overrides;
+mod staging;
 mod trust;
 
 use std::net::SocketAddr;
