@@ -37,7 +37,7 @@ pub(crate) enum Failure {
     #[error("{0} does not honour the contract")]
     NotConformant(String),
     #[error("{path} cannot be read")]
-    Document { path: camino::Utf8PathBuf, source: io::Error },
+    Document { path: Utf8PathBuf, source: io::Error },
     #[error("cannot work in a temporary folder")]
     Scratch(#[source] io::Error),
     #[error("cannot start")]

@@ -21,7 +21,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use router_dataplane::PeerRange;
