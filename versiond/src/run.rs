@@ -25,8 +25,8 @@ pub use crate::supervisor::chain;
 
 use crate::admin;
 use crate::board::{Board, Identity};
-use crate::catalog;
-use crate::config::{Config, HostConfig};
+use crate::catalog::{self, CatalogView};
+use crate::config::{CatalogSource, Config, HostConfig};
 use crate::faults::{Fault, Faults, crash};
 use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::ledger::{Ledger, LedgerState};
@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::process::sweep::{self, SweepError, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::store::Store;
-use crate::supervisor::{Commands, Manager, Order, ProbeTimings, Recorder, Settings, Shared};
+use crate::supervisor::{Commands, Manager, Order, PreUpgrade, ProbeTimings, Recorder, Settings, Shared};
 
 /// How long what a dead predecessor left may take to die.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
@@ -139,6 +139,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
             timeout: PROBE_TIMEOUT,
         },
         metrics: metrics.clone(),
+        pre_upgrade: pre_upgrade(&config, &catalog),
         state_dir,
         tail: tail.clone(),
     });
@@ -296,6 +297,15 @@ fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener
     let listener = TcpListener::bind(address).with_context(|| format!("{what} = \"{address}\""))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// What a plan's program goes through before its first start, where plans are followed.
+fn pre_upgrade(config: &Config, catalog: &watch::Receiver<CatalogView>) -> Option<PreUpgrade> {
+    let state_dir = config.host.state_dir.as_std_path();
+    match config.catalog.source {
+        CatalogSource::Cosmovisor(_) => Some(PreUpgrade::new(catalog.clone(), &config.catalog, state_dir)),
+        CatalogSource::File(_) | CatalogSource::Http(_) => None,
+    }
 }
 
 fn unread(config: &Config) -> CatalogStatus {

@@ -35,6 +35,9 @@ pub(crate) enum StartError {
 
 /// Before anything else, in the only thread: `Some` when this process is to end.
 pub(crate) fn begin(behaviour: &Behaviour) -> Option<ExitCode> {
+    if std::env::args().nth(1).as_deref() == Some("pre-upgrade") {
+        return Some(pre_upgrade(behaviour));
+    }
     if behaviour.ignores_stop {
         // Every thread to come inherits it, so that the signal stays pending for ever.
         let mut signals = SigSet::empty();
@@ -56,6 +59,19 @@ pub(crate) fn begin(behaviour: &Behaviour) -> Option<ExitCode> {
     let daemon =
         Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).env(DAEMON, "1").stdin(Stdio::null()).spawn();
     Some(if daemon.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One run before an upgrade: a line in the working directory, which is the data's, and the next exit code.
+fn pre_upgrade(behaviour: &Behaviour) -> ExitCode {
+    let log = Path::new("pre-upgrade");
+    let before = std::fs::read_to_string(log).unwrap_or_default();
+    let runs = before.lines().filter(|build| *build == behaviour.build).count();
+    if std::fs::write(log, format!("{before}{}\n", behaviour.build)).is_err() {
+        return ExitCode::from(30);
+    }
+    // Without any it is not implemented.
+    let code = behaviour.pre_upgrade.get(runs).or(behaviour.pre_upgrade.last());
+    ExitCode::from(code.copied().unwrap_or(1))
 }
 
 /// Whether it is only asked what it is.

@@ -43,6 +43,8 @@ pub struct Behaviour {
     pub daemonises: bool,
     /// So many lines a second on standard error.
     pub floods: u32,
+    /// The exit codes of `pre-upgrade`, one run after the other, the last one for all that follow.
+    pub pre_upgrade: Vec<u8>,
 }
 
 /// When a build aborts.
@@ -83,6 +85,7 @@ impl Default for Behaviour {
             ignores_stop: false,
             daemonises: false,
             floods: 0,
+            pre_upgrade: Vec::new(),
         }
     }
 }

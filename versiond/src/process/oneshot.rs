@@ -148,6 +148,25 @@ pub async fn run(
     run_in(spawner, exe, args, &[], within).await
 }
 
+/// Runs a program to its end, with its output where `spec` has it; only its exit code tells.
+///
+/// # Errors
+/// It cannot be started, dies by a signal, or takes longer than `within`.
+pub async fn finish(spawner: &Spawner, spec: LaunchSpec, within: Duration) -> Result<i32, OneshotError> {
+    let prepared = spawner.prepare(spec).await.map_err(OneshotError::Launch)?;
+    let guard = End(prepared.release().await.map_err(OneshotError::Launch)?);
+    match tokio::time::timeout(within, guard.0.exited()).await {
+        Ok(ExitInfo::Code(code)) => Ok(code),
+        Ok(ExitInfo::Signal(number)) => Err(OneshotError::Signal { number }),
+        Err(_) => {
+            // Already dead is as good.
+            guard.0.signal(Signal::SIGKILL).ok();
+            guard.0.exited().await;
+            Err(OneshotError::Timeout { within })
+        }
+    }
+}
+
 async fn run_in(
     spawner: &Spawner,
     exe: &Arc<Sealed>,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use supervisor_protocol::admin::Verb;
+use supervisor_protocol::contract::StateKind;
 use supervisor_protocol::{Generation, Sha256, SlotId};
 use tokio_util::sync::CancellationToken;
 use versiond_core::catalog::Artifact;
@@ -82,7 +83,12 @@ impl Effects {
             Err(error) => return failed(chain(&error)),
         };
         match preflight::ask(&self.shared.spawner, &self.id, sealed, spec).await {
-            Ok((facts, build)) => Event::Described(generation, facts, Arc::new(build)),
+            Ok((facts, build)) => {
+                // A plan changes the program's data before its first start: the one before must be gone then.
+                let planned = self.shared.pre_upgrade.as_ref().is_some_and(|plans| plans.is_for(&self.id));
+                let state = if planned { StateKind::Local } else { facts.state };
+                Event::Described(generation, Facts { state, ..facts }, Arc::new(build))
+            }
             Err(error) => failed(chain(&error)),
         }
     }

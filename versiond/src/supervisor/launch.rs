@@ -121,6 +121,7 @@ impl Effects {
             nonce: nonce.clone(),
             confine: Confine::default(),
         };
+        let planned = shared.pre_upgrade.as_ref().map(|plans| (plans, launch.clone()));
         crash::before("fork");
         let prepared = shared.spawner.prepare(launch).await.map_err(|error| failed(&error))?;
         crash::after("fork");
@@ -133,6 +134,9 @@ impl Effects {
             port: Some(port.port()),
         };
         shared.recorder.begins(entry, exclusive).await.map_err(|error| failed(&error))?;
+        if let Some((plans, launch)) = planned {
+            plans.before(&shared.spawner, slot, sha256, launch).await?;
+        }
         let notified = socket.map(|socket| socket.listen(prepared.identity().clone()));
         crash::before("exec");
         let running = prepared.release().await.map_err(|error| failed(&error))?;

@@ -10,6 +10,7 @@ mod effects;
 mod launch;
 mod manager;
 mod notify;
+mod pre_upgrade;
 mod preflight;
 mod probe;
 mod program;
@@ -26,6 +27,7 @@ use versiond_core::timings::Timings;
 pub use self::child::chain;
 pub(crate) use self::command::Commands;
 pub(crate) use self::manager::{Manager, Order, Routes};
+pub(crate) use self::pre_upgrade::PreUpgrade;
 pub(crate) use self::probe::ProbeTimings;
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::spec::{ServiceSpec, Settings, SpecBook};
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) probes: ProbeTimings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) state_dir: PathBuf,
+    /// For the slots of a Cosmovisor's folder.
+    pub(crate) pre_upgrade: Option<PreUpgrade>,
     /// Work that outlives its slot: the last traces of processes that have exited.
     pub(crate) tail: TaskTracker,
 }
