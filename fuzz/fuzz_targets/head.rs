@@ -1,49 +1,8 @@
-//! The bytes of a client: whatever they are, and however they are split, the verdict is the same, and what
-//! is passed on is what came.
+//! The bytes of a client: see the body, which the tests replay the corpus through as well.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use router_core::head::{HeadScanner, Step};
+#[path = "../bodies/head.rs"]
+mod body;
 
-/// The bytes that would be passed on, and the steps that are not about a split.
-fn follow(pieces: impl Iterator<Item = Vec<u8>>) -> (Vec<u8>, Vec<String>) {
-    let (mut scanner, mut passed, mut verdicts) = (HeadScanner::new(), Vec::new(), Vec::new());
-    for piece in pieces {
-        let mut rest = &piece[..];
-        while !rest.is_empty() {
-            let fed = scanner.feed(rest);
-            assert!(fed.used <= rest.len(), "it took more than there is");
-            match fed.step {
-                Step::NeedMore => assert!(fed.used > 0, "it neither takes nor decides"),
-                Step::Body => {
-                    assert!(fed.used > 0, "it neither takes nor decides");
-                    passed.extend_from_slice(&rest[..fed.used]);
-                }
-                Step::Head(head) => {
-                    passed.extend(scanner.take_head());
-                    verdicts.push(format!("{head:?}"));
-                }
-                Step::Waiting => {
-                    verdicts.push("waiting".to_owned());
-                    scanner.resume();
-                }
-                Step::Violation(violation) => {
-                    verdicts.push(format!("{violation:?}"));
-                    return (passed, verdicts);
-                }
-            }
-            rest = &rest[fed.used..];
-        }
-    }
-    (passed, verdicts)
-}
-
-fuzz_target!(|input: (Vec<u8>, u8)| {
-    let (bytes, size) = input;
-    let (whole, verdict) = follow(std::iter::once(bytes.clone()));
-    let (split, same) = follow(bytes.chunks(usize::from(size).max(1)).map(<[u8]>::to_vec));
-    assert_eq!(verdict, same, "the verdict depends on how the bytes are split");
-    // Of a body that is refused, the pieces before the refusal may be on their way.
-    assert!(split.starts_with(&whole), "what is passed on depends on how the bytes are split");
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

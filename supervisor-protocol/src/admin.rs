@@ -283,6 +283,19 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Reads a verb from its path's last segment and its body's fields, of which only its own may be there.
+    ///
+    /// # Errors
+    /// There is no such verb, or it has no such option; the text names those that there are.
+    pub fn read(
+        verb: &str,
+        mut options: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Verb, serde_json::Error> {
+        // The path decides, whatever the body says.
+        options.insert("verb".to_owned(), verb.into());
+        serde_json::from_value(options.into())
+    }
+
     /// The last segment of the verb's path, also the metric label.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

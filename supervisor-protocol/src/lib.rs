@@ -24,7 +24,9 @@ pub mod reason;
 pub mod time;
 
 pub use class::{ByClass, StreamClass};
-pub use names::{BootNonce, Generation, HostId, NameError, Nonce, ServiceName, Sha256, SlotId, VersionName};
+pub use names::{
+    BootNonce, Generation, HostId, NameError, Nonce, ServiceName, Sha256, SlotId, SlotIdError, VersionName,
+};
 pub use reason::{Reason, Refusal};
 pub use time::Tick;
 

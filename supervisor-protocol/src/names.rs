@@ -189,6 +189,26 @@ pub struct SlotId {
     pub name: VersionName,
 }
 
+/// Why a text names no slot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SlotIdError {
+    #[error("{0:?}: expected SERVICE/VERSION")]
+    Shape(String),
+    #[error("{text:?}")]
+    Name { text: String, source: NameError },
+}
+
+impl FromStr for SlotId {
+    type Err = SlotIdError;
+
+    /// Reads `SERVICE/VERSION`, as every table shows it.
+    fn from_str(text: &str) -> Result<SlotId, SlotIdError> {
+        let (service, name) = text.split_once('/').ok_or_else(|| SlotIdError::Shape(text.to_owned()))?;
+        let named = |source| SlotIdError::Name { text: text.to_owned(), source };
+        Ok(SlotId { service: ServiceName::new(service).map_err(named)?, name: VersionName::new(name).map_err(named)? })
+    }
+}
+
 impl fmt::Display for SlotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.service, self.name)

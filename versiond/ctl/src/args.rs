@@ -1,7 +1,7 @@
 //! What several commands take alike: the output's form, a slot, a hash.
 
 use clap::Args;
-use supervisor_protocol::{NameError, ServiceName, SlotId, VersionName};
+use supervisor_protocol::{SlotId, SlotIdError};
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, Args)]
@@ -11,16 +11,8 @@ pub(crate) struct Output {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SlotError {
-    #[error("expected SERVICE/VERSION")]
-    Shape,
-    #[error(transparent)]
-    Name(#[from] NameError),
-}
-
 /// `SERVICE/VERSION`, as every table shows it.
-pub(crate) fn slot(text: &str) -> Result<SlotId, SlotError> {
-    let (service, name) = text.split_once('/').ok_or(SlotError::Shape)?;
-    Ok(SlotId { service: ServiceName::new(service)?, name: VersionName::new(name)? })
+pub(crate) fn slot(text: &str) -> Result<SlotId, String> {
+    // The command line shows one line, and the cause belongs into it.
+    text.parse().map_err(|error: SlotIdError| crate::failure::chain(&error))
 }

@@ -2,7 +2,6 @@
 //!
 //! A subcommand is a struct of its arguments with `run`. Must not live here: what one does.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -10,7 +9,7 @@ use camino::Utf8PathBuf;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::{catalog, conformance, deny, drain, events, exit, logs, order, status, text, watch, why};
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
@@ -116,15 +115,4 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -82,3 +82,9 @@ impl Failure {
         })
     }
 }
+
+/// The text of an error with everything that caused it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -4,7 +4,9 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use supervisor_protocol::admin::ApiError;
-use supervisor_protocol::{ServiceName, SlotId, VersionName};
+use supervisor_protocol::{SlotId, SlotIdError};
+
+use crate::supervisor::chain;
 
 /// The code of a refusal, kept beside its body for the log and the metrics.
 #[derive(Debug, Clone)]
@@ -28,9 +30,5 @@ pub(super) fn body<T: Default + serde::de::DeserializeOwned>(bytes: &[u8]) -> Re
 
 /// `SERVICE/VERSION`.
 pub(super) fn parse_slot(text: &str) -> Result<SlotId, String> {
-    let (service, name) = text.split_once('/').ok_or_else(|| format!("{text:?}: expected SERVICE/VERSION"))?;
-    Ok(SlotId {
-        service: ServiceName::new(service).map_err(|error| format!("{text:?}: {error}"))?,
-        name: VersionName::new(name).map_err(|error| format!("{text:?}: {error}"))?,
-    })
+    text.parse().map_err(|error: SlotIdError| chain(&error))
 }

@@ -27,7 +27,7 @@ pub(super) async fn order(
         Ok(options) => options,
         Err(refused) => return *refused,
     };
-    let verb = match parse(&verb, options) {
+    let verb = match Verb::read(&verb, options) {
         Ok(verb) => verb,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_verb", error.to_string()),
     };
@@ -35,11 +35,6 @@ pub(super) async fn order(
         Ok(()) => Json(admin.board.status(admin.clock.now())).into_response(),
         Err(refused) => refuse(status(&refused), refused.code(), refused.to_string()),
     }
-}
-
-fn parse(verb: &str, mut options: Map<String, Value>) -> Result<Verb, serde_json::Error> {
-    options.insert("verb".to_owned(), verb.into());
-    serde_json::from_value(options.into())
 }
 
 fn status(refused: &VerbRefused) -> StatusCode {
@@ -59,7 +54,7 @@ mod tests {
 
     #[test]
     fn options_are_those_of_the_verb_and_no_others() {
-        let of = |verb: &str, options: Value| parse(verb, options.as_object().unwrap().clone());
+        let of = |verb: &str, options: Value| Verb::read(verb, options.as_object().unwrap().clone());
         assert_eq!(
             of("approve", serde_json::json!({"accept_downtime": true})).unwrap(),
             Verb::Approve { accept_downtime: true, force_order: false }

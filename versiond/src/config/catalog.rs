@@ -108,8 +108,6 @@ enum CatalogValueError {
     Retries,
     #[error("a program's file name has no '/'")]
     Daemon,
-    #[error("an override is for SERVICE/NAME")]
-    Slot,
     #[error("there is no [service.{0}]")]
     NotConfigured(ServiceName),
     #[error("the route of [service.{0}] has no {{version}}: its one slot is {0}/{0}")]
@@ -252,8 +250,7 @@ fn slot(
     text: &str,
     shapes: &BTreeMap<ServiceName, ServiceShape>,
 ) -> Result<SlotId, Box<dyn std::error::Error + Send + Sync>> {
-    let (service, name) = text.split_once('/').ok_or(CatalogValueError::Slot)?;
-    let slot = SlotId { service: ServiceName::new(service)?, name: VersionName::new(name)? };
+    let slot = text.parse()?;
     routable(&slot, shapes)?;
     Ok(slot)
 }

@@ -98,6 +98,12 @@ pub fn load(path: Option<&Utf8Path>, env: &Env) -> Result<Config, ConfigError> {
     if violations.is_empty() { Ok(config) } else { Err(ConfigError::Budget(violations)) }
 }
 
+/// Reads the text of a file that is called `path`: what [`read`] does once it has the bytes. What the text itself
+/// names (an `env_file`, a `command`) is looked at on the disk.
+pub fn parse(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, ConfigError> {
+    build::build(path, text, env)
+}
+
 /// Like [`load`], without the inequalities of the time budget, so that a report can show them.
 pub fn read(path: Option<&Utf8Path>, env: &Env) -> Result<Config, ConfigError> {
     match path {

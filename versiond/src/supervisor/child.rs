@@ -188,11 +188,7 @@ impl ChildLink {
     }
 }
 
-/// The text of an error with everything that caused it.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
+pub use crate::config::chain;
 
 /// A missing count is an error, not zero.
 fn older_count(place: String, body: &[u8]) -> Result<u64, ChildError> {

@@ -1,0 +1,8 @@
+//! The configuration file and the environment: see the body, which the tests replay the corpus through as well.
+
+#![no_main]
+
+#[path = "../bodies/config.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
