@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::class::{ByClass, StreamClass};
 use crate::contract::{DrainMode, Role, StateKind};
 use crate::host::HostState;
-use crate::names::{BootNonce, Generation, HostId, Sha256, SlotId};
+use crate::names::{BootNonce, Generation, HostId, ServiceName, Sha256, SlotId};
 use crate::reason::Reason;
 
 pub use crate::artifacts::{
@@ -355,6 +355,18 @@ pub struct DenyList {
     pub operator: Vec<Sha256>,
     /// Denied by the catalog in force.
     pub catalog: Vec<Sha256>,
+}
+
+/// `POST /v1/reload`: what another reading of the configuration has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Reloaded {
+    pub added: Vec<ServiceName>,
+    pub removed: Vec<ServiceName>,
+    /// Another program, or the same one told other things: the next generation is on its way.
+    pub changed: Vec<ServiceName>,
+    /// Settings that have changed and count from the next start of the daemon, by key.
+    pub restart_needed: Vec<String>,
 }
 
 /// The body of every error of the admin API.

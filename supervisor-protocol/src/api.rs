@@ -61,6 +61,7 @@ pub const ROUTES: &[Route] = &[
     get("/v1/catalog", "What is known of the catalog: the document in force, its source, what was refused."),
     post("/v1/catalog/accept", "Reads the source now; with `reset`, what it says is taken as a first document."),
     post("/v1/catalog/check", "Reads a document as this host would, and changes nothing."),
+    post("/v1/reload", "Reads the configuration again; refused whole when it is not valid."),
     get("/v1/services/{service}/versions/{version}/logs", "What a slot's children printed, one JSON object a line."),
     post("/v1/services/{service}/versions/{version}/{verb}", "An order to one slot; answers once it is in force."),
     get("/drain/status", "The same as `GET /v1/drain`, under the name that the status listener has."),

@@ -86,6 +86,10 @@ pub enum Reason {
     Untrusted { detail: String },
     /// What the configuration asks for cannot be kept apart here, so nothing of it is started.
     IsolationMissing { detail: String },
+    /// The configuration was read again and refused whole; the one before stays in force.
+    ReloadRefused { detail: String },
+    /// These settings have changed in the file and count from the next start of the daemon.
+    RestartNeeded { keys: Vec<String> },
 }
 
 impl Reason {
@@ -131,6 +135,8 @@ impl Reason {
             Reason::NotYetActive { .. } => "not_yet_active",
             Reason::Untrusted { .. } => "untrusted",
             Reason::IsolationMissing { .. } => "isolation_missing",
+            Reason::ReloadRefused { .. } => "reload_refused",
+            Reason::RestartNeeded { .. } => "restart_needed",
         }
     }
 }
@@ -234,6 +240,12 @@ impl fmt::Display for Reason {
                 write!(f, "staged for height {activates_at}; the chain's height is not known")
             }
             Reason::Untrusted { detail } => write!(f, "the catalog is not trusted: {detail}"),
+            Reason::ReloadRefused { detail } => {
+                write!(f, "the configuration was refused, and the one before stays in force: {detail}")
+            }
+            Reason::RestartNeeded { keys } => {
+                write!(f, "changed in the file, and in force from the next start of versiond: {}", keys.join(", "))
+            }
             Reason::IsolationMissing { detail } => write!(f, "not started, since it cannot be kept apart: {detail}"),
         }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use supervisor_protocol::admin::{ApiError, DrainRequest, Status, Verb, Why};
+use supervisor_protocol::admin::{ApiError, DrainRequest, Reloaded, Status, Verb, Why};
 use supervisor_protocol::api::{Method, ROUTES, Route};
 use supervisor_protocol::catalog::{AcceptRequest, CatalogCheck, CatalogReport, CheckRequest};
 use supervisor_protocol::events::Event;
@@ -77,6 +77,7 @@ impl Schemas {
                 let asked = self.asked.subschema_for::<CheckRequest>().to_value();
                 Bodies { asked: Some(asked), ..self.answer::<CatalogCheck>() }
             }
+            (Method::Post, "/v1/reload") => self.answer::<Reloaded>(),
             (Method::Get, "/v1/services/{service}/versions/{version}/logs") => {
                 let query = &[
                     ("follow", "1: go on with what comes"),

@@ -54,6 +54,8 @@ struct Inner {
     receipts: VecDeque<Receipt>,
     /// Why the catalog's latest word on a slot is not followed, although something is wanted there.
     blocked: BTreeMap<SlotId, Reason>,
+    /// What is to be said of the configuration.
+    notes: Vec<Reason>,
     /// The slots that the first catalog named; `None` until one has been read.
     expected: Option<BTreeSet<SlotId>>,
 }
@@ -92,6 +94,7 @@ impl Board {
                 catalog_read: None,
                 receipts: VecDeque::new(),
                 blocked: BTreeMap::new(),
+                notes: Vec::new(),
                 expected: None,
             }),
             seq: watch::Sender::new(1),
@@ -152,6 +155,11 @@ impl Board {
         inner.catalog = view.status.clone();
         inner.catalog_read = view.read_at;
         inner.blocked = blocked;
+    }
+
+    /// Replaces what is to be said of the configuration.
+    pub(crate) fn set_notes(&self, notes: Vec<Reason>) {
+        self.inner.lock().notes = notes;
     }
 
     /// Keeps a receipt.
@@ -352,7 +360,7 @@ impl Board {
                     .map(|reason| WhyReason { text: reason.to_string(), reason })
                     .collect(),
             });
-        let host = inner.catalog.reason.clone().into_iter().collect();
+        let host = inner.catalog.reason.iter().chain(&inner.notes).cloned().collect();
         Why { schema: SCHEMA, host, slots: slots.collect() }
     }
 

@@ -22,6 +22,7 @@ mod host;
 pub mod ledger;
 mod metrics;
 pub mod process;
+pub mod reload;
 pub mod run;
 pub mod store;
 mod supervisor;

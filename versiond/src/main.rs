@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
 use versiond::faults::Faults;
+use versiond::reload::Origin;
 use versiond::{check, config, process, run};
 
 /// A supervisor that rolls versioned child processes without cutting a request.
@@ -85,7 +86,7 @@ fn supervise(path: Option<Utf8PathBuf>, env: &config::Env, faults: Faults) -> Ex
         Ok(config) => config,
         Err(error) => return report(&error),
     };
-    match run::init_logging().and_then(|()| run::run(config, faults)) {
+    match run::init_logging().and_then(|()| run::run(config, Origin { path, env: env.clone() }, faults)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(error.as_ref()),
     }

@@ -33,6 +33,7 @@ use crate::ledger::{Ledger, LedgerState};
 use crate::metrics::Metrics;
 use crate::process::sweep::{self, SweepError, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
+use crate::reload::{Origin, Reloader};
 use crate::store::Store;
 use crate::supervisor::{Commands, Manager, Order, PreUpgrade, ProbeTimings, Recorder, Settings, Shared};
 
@@ -71,15 +72,15 @@ pub fn init_logging() -> anyhow::Result<()> {
 ///
 /// # Errors
 /// It cannot start: the text says what is missing and where. After the start nothing is an error.
-pub fn run(config: Config, faults: Faults) -> anyhow::Result<()> {
+pub fn run(config: Config, origin: Origin, faults: Faults) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(supervise(config, faults));
+    let result = runtime.block_on(supervise(config, origin, faults));
     // Nothing that a stuck mount holds up may hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
+async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Result<()> {
     let signals = Signals::catch()?;
     catalog::install_tls();
     let state_dir = config.host.state_dir.clone().into_std_path_buf();
@@ -146,8 +147,11 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     let (orders, order) = watch::channel(Order::Follow);
     let manager = Manager::new(shared, &settings, plane.clone(), &state);
     let (commands, given) = Commands::new();
-    let (_reload, reloaded) = watch::channel(Arc::new(settings));
+    let (settings, reloaded) = watch::channel(Arc::new(settings));
     let manager = tokio::spawn(manager.run(reloaded, catalog, order, given));
+    let reloader =
+        Reloader { origin, config: config.clone(), settings, catalog: catalog_handle.clone(), board: board.clone() };
+    let reload = reloader.start();
 
     let parts = admin::Parts {
         board: board.clone(),
@@ -157,6 +161,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
         clock,
         commands,
         catalog: catalog_handle,
+        reload: reload.clone(),
         logs: spawner.logs(),
     };
     admin::serve(parts, listeners.admin, listeners.metrics)?;
@@ -165,7 +170,7 @@ async fn supervise(config: Config, faults: Faults) -> anyhow::Result<()> {
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
     crash::after("ready");
 
-    let lifecycle = Lifecycle { board, plane: plane.clone(), spawner, clock, orders };
+    let lifecycle = Lifecycle { board, plane: plane.clone(), spawner, clock, orders, reload };
     let forced = lifecycle
         .run(signals, async {
             if let Err(error) = manager.await {

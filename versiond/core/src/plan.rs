@@ -358,7 +358,9 @@ fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
         | Reason::Denied { .. }
         | Reason::NotYetActive { .. }
         | Reason::Untrusted { .. }
-        | Reason::IsolationMissing { .. } => {}
+        | Reason::IsolationMissing { .. }
+        | Reason::ReloadRefused { .. }
+        | Reason::RestartNeeded { .. } => {}
     }
     reason
 }

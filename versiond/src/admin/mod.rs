@@ -12,6 +12,7 @@ mod guard;
 mod logs;
 mod metrics;
 pub(crate) mod peer;
+mod reload;
 mod routes;
 mod socket;
 mod status;
@@ -31,6 +32,7 @@ use crate::board::Board;
 use crate::catalog::CatalogHandle;
 use crate::metrics::Metrics;
 use crate::process::Logs;
+use crate::reload::Reload;
 use crate::supervisor::{Commands, Recorder};
 
 /// What the API works with.
@@ -47,6 +49,7 @@ pub(crate) struct Admin {
     /// Readers of the event stream at once.
     readers: Arc<Semaphore>,
     catalog: CatalogHandle,
+    reload: Reload,
     logs: Arc<Logs>,
     log_readers: Arc<Semaphore>,
 }
@@ -60,12 +63,13 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) commands: Commands,
     pub(crate) catalog: CatalogHandle,
+    pub(crate) reload: Reload,
     pub(crate) logs: Arc<Logs>,
 }
 
 /// Serves the API for as long as the process lives, on a thread of its own.
 pub(crate) fn serve(
-    Parts { board, plane, metrics, recorder, clock, commands, catalog, logs }: Parts,
+    Parts { board, plane, metrics, recorder, clock, commands, catalog, reload, logs }: Parts,
     listeners: Listeners,
     metrics_listener: Option<std::net::TcpListener>,
 ) -> std::io::Result<()> {
@@ -81,6 +85,7 @@ pub(crate) fn serve(
         waiters: Semaphore::new(64),
         readers: Arc::new(Semaphore::new(events::READERS)),
         catalog,
+        reload,
         logs,
         log_readers: Arc::new(Semaphore::new(logs::READERS)),
     });

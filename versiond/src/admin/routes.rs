@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use supervisor_protocol::api::Method::{self, Delete, Get, Post};
 
 use super::answer::refuse;
-use super::{Admin, catalog, drain, events, guard, logs, metrics, status, verbs};
+use super::{Admin, catalog, drain, events, guard, logs, metrics, reload, status, verbs};
 
 /// The whole API, behind its guard.
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -35,6 +35,7 @@ fn handlers() -> Vec<(Method, &'static str, MethodRouter<Arc<Admin>>)> {
         (Get, "/v1/catalog", get(catalog::report)),
         (Post, "/v1/catalog/accept", post(catalog::accept)),
         (Post, "/v1/catalog/check", post(catalog::check)),
+        (Post, "/v1/reload", post(reload::reload)),
         (Get, "/v1/services/{service}/versions/{version}/logs", get(logs::logs)),
         (Post, "/v1/services/{service}/versions/{version}/{verb}", post(verbs::order)),
         (Get, "/drain/status", get(drain::status)),

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use supervisor_protocol::admin::CatalogStatus;
 use supervisor_protocol::catalog::CatalogOrigin;
 use supervisor_protocol::{Reason, Tick, time::millis};
-use versiond_core::catalog::{Snapshot, Tracker, parse};
+use versiond_core::catalog::{ParseContext, Snapshot, Tracker, parse};
 
 use super::CatalogView;
 use super::height::UnknownHeight;
@@ -61,6 +61,15 @@ impl Follower {
             Err(error) => tracing::warn!(error = chain(&error), "the kept catalog cannot be used"),
         }
         follower
+    }
+
+    /// Reads what is kept once more, for a host that takes other services than before.
+    pub(super) fn reconfigure(&mut self, context: ParseContext) {
+        self.judge.context = context;
+        if let Some(kept) = self.kept.clone() {
+            self.judge.tracker = self.judge.fresh.clone();
+            self.restore(kept);
+        }
     }
 
     fn restore(&mut self, kept: Kept) {

@@ -35,7 +35,7 @@ use supervisor_protocol::catalog::{CatalogCheck, CatalogOrigin, CatalogReport, C
 use supervisor_protocol::time::millis;
 use supervisor_protocol::{Reason, SCHEMA, Tick};
 use tokio::sync::{mpsc, oneshot, watch};
-use versiond_core::catalog::Desired;
+use versiond_core::catalog::{Desired, ParseContext};
 
 use crate::catalog::follower::Follower;
 use crate::catalog::height::HeightReader;
@@ -91,6 +91,8 @@ pub(crate) struct CatalogHandle {
 /// An operator's word that the source is to be read now.
 struct Accept {
     reset: bool,
+    /// What this host takes, when that has changed.
+    context: Option<ParseContext>,
     /// Why the reading was not used, if it was not.
     answer: oneshot::Sender<Option<Reason>>,
 }
@@ -126,8 +128,18 @@ impl CatalogHandle {
     /// not used, if it was not.
     pub(crate) async fn accept(&self, reset: bool) -> Result<Option<Reason>, NotFollowed> {
         let (answer, answered) = oneshot::channel();
-        self.ask.send(Accept { reset, answer }).await.map_err(|_| NotFollowed)?;
+        self.ask.send(Accept { reset, context: None, answer }).await.map_err(|_| NotFollowed)?;
         answered.await.map_err(|_| NotFollowed)
+    }
+
+    /// Reads the source now, for a host that takes other services than before.
+    pub(crate) async fn reconfigure(&self, context: ParseContext) -> Result<(), NotFollowed> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Accept { reset: false, context: Some(context), answer };
+        self.ask.send(ask).await.map_err(|_| NotFollowed)?;
+        // The manager may start on the services at once: until the source is read, what was kept is in force.
+        drop(answered);
+        Ok(())
     }
 
     /// What a document would do here.
@@ -198,6 +210,10 @@ async fn follow(following: Following) {
     loop {
         if accept.as_ref().is_some_and(|accept| accept.reset) {
             follower.reset();
+        }
+        if let Some(context) = accept.as_mut().and_then(|accept| accept.context.take()) {
+            follower.reconfigure(context);
+            publish.send_replace(follower.view(clock.now()));
         }
         let reached = follower.height();
         let read = async {

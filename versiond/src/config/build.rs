@@ -12,7 +12,7 @@ use versiond_core::catalog::MAX_SERVICES;
 
 use super::host::ValueError;
 use super::setting::{Scalar, Source, line_of};
-use super::{Config, ConfigError, Env, catalog, file, host, service};
+use super::{Config, ConfigError, Env, catalog, file, host, service, variables};
 
 /// Reads a whole configuration.
 pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, ConfigError> {
@@ -20,11 +20,7 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
         let line = line_of(text, error.span().map_or(0, |span| span.start));
         ConfigError::Syntax { path: path.to_owned(), line, detail: detail(text, &error) }
     })?;
-    if let Some((name, _)) = env.iter().find(|(name, value)| is_known(name) && value.is_empty()) {
-        let origin = super::Origin::Env(name.clone());
-        let source = "it is set and empty; unset it for the default".into();
-        return Err(ConfigError::Value { key: name.clone(), value: String::new(), origin, source });
-    }
+    variables::refuse(env)?;
     let mut source = Source { path, text, env, settings: Vec::new() };
     let default = Budget::default();
     let (budget, poll) = (file.host.shutdown_budget.clone(), file.catalog.poll.clone());
@@ -45,11 +41,7 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
     }
     service::together(&services)?;
     let timing = Budget { shutdown_budget, catalog_poll: poll, ..timing(&mut source, file.timing)? };
-    let remarks = env
-        .keys()
-        .filter(|name| name.starts_with("VERSIOND_") && !is_known(name))
-        .map(|name| format!("{name} means nothing to this release"))
-        .collect();
+    let remarks = variables::remarks(env);
     let mut followed = services.iter().filter(|(_, service)| service.command.is_none()).map(|(name, _)| name);
     if let (None, Some(only), None) = (&catalog.service, followed.next(), followed.next()) {
         catalog.service = Some(only.clone());
@@ -142,67 +134,4 @@ fn detail(text: &str, error: &toml::de::Error) -> String {
     } else {
         format!("{key}: {}", error.message())
     }
-}
-
-/// Every variable that this release reads.
-const VARIABLES: [&str; 54] = [
-    "VERSIOND_CONFIG",
-    "VERSIOND_LOG",
-    "VERSIOND_HOST_ID",
-    "VERSIOND_LISTEN",
-    "VERSIOND_STATUS_LISTEN",
-    "VERSIOND_STATUS_ALLOW",
-    "VERSIOND_ADMIN",
-    "VERSIOND_OPERATORS",
-    "VERSIOND_READERS",
-    "VERSIOND_ADMIN_TCP",
-    "VERSIOND_ADMIN_TOKEN_FILE",
-    "VERSIOND_METRICS",
-    "VERSIOND_STATE_DIR",
-    "VERSIOND_CHILD_PORTS",
-    "VERSIOND_SHUTDOWN_BUDGET",
-    "VERSIOND_THREADS",
-    "VERSIOND_CATALOG_SOURCE",
-    "VERSIOND_CATALOG_POLL",
-    "VERSIOND_CATALOG_SERVICE",
-    "VERSIOND_CATALOG_REMOVALS",
-    "VERSIOND_CATALOG_ALLOW_EMPTY",
-    "VERSIOND_CATALOG_ALLOW_HTTP",
-    "VERSIOND_CATALOG_ALLOW_PRIVATE",
-    "VERSIOND_CATALOG_TRUST_KEY",
-    "VERSIOND_CATALOG_HEIGHT",
-    "VERSIOND_CATALOG_DAEMON_NAME",
-    "VERSIOND_CATALOG_SKIP_UPGRADES",
-    "VERSIOND_CATALOG_PRE_UPGRADE_RETRIES",
-    "VERSIOND_ANNOUNCE",
-    "VERSIOND_DETECTION",
-    "VERSIOND_HOLD",
-    "VERSIOND_HOLD_REQUESTS",
-    "VERSIOND_HOLD_BYTES",
-    "VERSIOND_READY_WINDOW",
-    "VERSIOND_READY_MAX",
-    "VERSIOND_READY_PROBE",
-    "VERSIOND_LIVE_PROBE",
-    "VERSIOND_LIVE_EXPIRY",
-    "VERSIOND_DRAIN",
-    "VERSIOND_DRAIN_REQUEST",
-    "VERSIOND_DRAIN_STREAM",
-    "VERSIOND_DRAIN_UPGRADE",
-    "VERSIOND_DRAIN_JOB",
-    "VERSIOND_STOP_GRACE",
-    "VERSIOND_HOST_DRAIN_MIN",
-    "VERSIOND_FAULT",
-    // Upstream's names.
-    "VERSIOND_FORCE",
-    "VERSIOND_ORACLE_URL",
-    "VERSIOND_POLL_INTERVAL",
-    "VERSIOND_READY_TIMEOUT",
-    "VERSIOND_READY_MAX_WAIT",
-    "VERSIOND_DRAIN_TIMEOUT",
-    "VERSIOND_DRAIN_KILL_GRACE",
-    "VERSIOND_DRAIN_ANNOUNCE",
-];
-
-fn is_known(name: &str) -> bool {
-    VARIABLES.contains(&name) || name.starts_with(catalog::OVERRIDE)
 }

@@ -13,6 +13,7 @@ mod rollout;
 mod service;
 mod setting;
 mod template;
+mod variables;
 
 #[cfg(test)]
 mod guest_tests;

@@ -154,6 +154,8 @@ pub(super) enum ServiceError {
     ReadyPath,
 }
 
+/// Of older children: not to be taken for one that the operator has chosen.
+const USUAL_READY_PATH: &str = "/ready";
 const DEFAULT_ARGS: [&str; 4] = ["--port", "{port}", "--data-dir", "{data_dir}"];
 
 pub(super) fn service(
@@ -188,7 +190,11 @@ pub(super) fn service(
         }
         (None, given @ Some(_)) => guest::templates(source, key("args"), given)?,
     };
-    let entry = source.pick(&key("entry"), &[], file.entry, any)?;
+    // Upstream has one service, whose bytes come from its catalog.
+    let of_catalog = |name: &'static str| if command.is_none() { vec![name] } else { Vec::new() };
+    let entry = source.pick(&key("entry"), &of_catalog("VERSIOND_BINARY_NAME"), file.entry, any)?;
+    let ready_path = of_catalog("VERSIOND_READY_PATH");
+    let ready_path = source.pick(&key("ready_path"), &ready_path, file.ready_path, guest::ready_path)?;
     if command.is_some() && entry.is_some() {
         return Err(refuse("entry beside a command: it names a member of an archive"));
     }
@@ -222,7 +228,7 @@ pub(super) fn service(
         )?,
         start_estimate: source.pick(&key("start_estimate"), &[], file.start_estimate, parse_duration)?,
         rollout: rollout(source, key, file.rollout)?,
-        ready_path: source.pick(&key("ready_path"), &[], file.ready_path, guest::ready_path)?,
+        ready_path: ready_path.filter(|path| path != USUAL_READY_PATH),
         notify: source.pick(&key("notify"), &[], file.notify, truth)?.unwrap_or_default(),
         stop_signal: source
             .pick(&key("stop_signal"), &[], file.stop_signal, guest::stop_signal)?

@@ -231,7 +231,7 @@ fn the_environment_wins_and_upstream_s_names_are_aliases() {
             ("VERSIOND_LISTEN", "127.0.0.1:2"),
             ("VERSIOND_ORACLE_URL", "https://o.example/versions"),
             ("VERSIOND_POLL_INTERVAL", "7s"),
-            ("VERSIOND_BINARY_NAME", "devshard"),
+            ("VERSIOND_BIN_DIR", "/opt/versiond/bin"),
             ("PATH", "/bin"),
         ],
     )

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::process::Spawner;
+use crate::reload::Reload;
 use crate::supervisor::Order;
 
 /// How often the leases are counted while the host drains.
@@ -41,6 +42,7 @@ pub(crate) struct Lifecycle {
     pub(crate) spawner: Spawner,
     pub(crate) clock: Clock,
     pub(crate) orders: watch::Sender<Order>,
+    pub(crate) reload: Reload,
 }
 
 impl Lifecycle {
@@ -72,7 +74,7 @@ impl Lifecycle {
                     }
                 }
                 // Its default would end everything for the close of a terminal.
-                _ = signals.hup.recv() => tracing::warn!("SIGHUP: this release reads its configuration at its start alone"),
+                _ = signals.hup.recv() => self.read_again(),
                 () = sleep => {
                     let inflight = self.board.inflight();
                     self.step(|host, now| host.tick(inflight, now));
@@ -87,6 +89,18 @@ impl Lifecycle {
         let forced = self.board.host_state() == HostState::Forcing;
         self.step(|host, _| host.all_gone());
         forced
+    }
+
+    /// The task says itself what came of it; whoever manages this daemon is told of the beginning and the end.
+    fn read_again(&self) {
+        let reload = self.reload.clone();
+        tokio::spawn(async move {
+            let now = sd_notify::NotifyState::monotonic_usec_now().ok();
+            let begun: Vec<_> = std::iter::once(sd_notify::NotifyState::Reloading).chain(now).collect();
+            sd_notify::notify(&begun).ok();
+            reload.ask().await.ok();
+            sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+        });
     }
 
     fn stop(&self) {

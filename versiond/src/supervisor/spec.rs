@@ -129,6 +129,16 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The first command that cannot be run, and why.
+    pub(crate) fn unusable(&self) -> Option<(ServiceName, String)> {
+        self.services.iter().find_map(|(name, spec)| {
+            let detail = spec.command.as_ref()?.program.as_ref().err()?;
+            Some((name.clone(), detail.clone()))
+        })
+    }
+}
+
 impl SpecBook {
     pub(crate) fn new(spec: Arc<ServiceSpec>) -> SpecBook {
         let programs = if spec.identity().is_some() { vec![spec.clone()] } else { Vec::new() };
