@@ -189,6 +189,8 @@ pub enum DrainCause {
     Removal,
     HostStop,
     Crash,
+    Rollback,
+    Restart,
 }
 
 /// How a drain ended.

@@ -229,6 +229,8 @@ impl Report {
                 DrainCause::Removal => "removal",
                 DrainCause::HostStop => "host stop",
                 DrainCause::Crash => "crash",
+                DrainCause::Rollback => "rollback",
+                DrainCause::Restart => "restart",
             };
             let outcome = match receipt.outcome {
                 DrainOutcome::Drained => "drained",

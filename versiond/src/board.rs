@@ -370,9 +370,9 @@ impl Board {
     }
 }
 
-/// A routed child of this slot is live-ready now.
+/// A routed child of this slot is live-ready now, or its requests wait for a successor within their bound.
 fn live(slot: &Slot) -> bool {
-    slot.serving().is_some_and(Gen::is_live)
+    slot.is_ready()
 }
 
 fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
@@ -425,7 +425,7 @@ fn health_status(generation: &Gen) -> HealthStatus {
         | State::Warming { .. }
         | State::Ready { .. } => HealthStatus::Starting,
         State::Serving { .. } => HealthStatus::Running,
-        State::Retired { .. } | State::Draining { .. } => HealthStatus::Draining,
+        State::Retired { .. } | State::Draining { .. } | State::Parked { .. } => HealthStatus::Draining,
         State::Terminating { .. } | State::Killing { .. } => HealthStatus::Stopped,
     }
 }

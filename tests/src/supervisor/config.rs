@@ -49,6 +49,7 @@ service = "{SERVICE}"
 [service.{SERVICE}]
 route = "/{{version}}"
 args = ["--port", "{{port}}", "--data-dir", "{{data_dir}}"]
+rollout = {{ jitter = "none" }}
 
 [timing]
 announce = "none"
@@ -62,6 +63,7 @@ ready_window = "6s"
 ready_max = "12s"
 host_drain_min = "5s"
 hold = "20s"
+bake = "2s"
 "#,
             budget = drain + 15,
         )

@@ -28,6 +28,8 @@ pub struct Budget {
     pub ready_probe: Duration,
     pub live_probe: Duration,
     pub live_expiry: Duration,
+    /// How long what serves is on trial.
+    pub bake: Duration,
     pub drain: Duration,
     pub drain_class: ByClass<Duration>,
     pub stop_grace: Duration,
@@ -52,6 +54,7 @@ impl Default for Budget {
             ready_probe: Duration::from_millis(100),
             live_probe: seconds(1),
             live_expiry: seconds(5),
+            bake: minutes(1),
             drain: minutes(15),
             drain_class: ByClass { request: minutes(2), stream: minutes(15), upgrade: minutes(15), job: minutes(10) },
             stop_grace: minutes(10),
@@ -182,6 +185,7 @@ impl Budget {
             ready_window: self.ready_window,
             ready_max: self.ready_max,
             live_expiry: self.live_expiry,
+            bake: self.bake,
             drain: self.drain,
             drain_class: self.drain_class,
             stop_grace: self.stop_grace,
@@ -231,13 +235,14 @@ impl Budget {
             .collect()
     }
 
-    const MEANINGS: [(&'static str, &'static str); 19] = [
+    const MEANINGS: [(&'static str, &'static str); 20] = [
         ("poll", "between two readings of the catalog"),
         ("ready_window", "a candidate becomes ready within this"),
         ("ready_max", "however often it says that it is initializing, within this"),
         ("ready_probe", "between two probes of a candidate"),
         ("live_probe", "between two probes of what serves"),
         ("live_expiry", "an older answer counts as unready"),
+        ("bake", "what serves is on trial, and what served before is kept"),
         ("hold", "a request waits for a serving generation"),
         ("hold_requests", "requests that wait at once, three quarters of them for one slot"),
         ("hold_bytes", "memory that these may take, shared likewise"),
@@ -264,6 +269,7 @@ impl Budget {
             "ready_probe" => self.ready_probe,
             "live_probe" => self.live_probe,
             "live_expiry" => self.live_expiry,
+            "bake" => self.bake,
             "hold" => self.hold,
             "drain" => self.drain,
             "drain_request" => self.drain_class.request,

@@ -1,28 +1,28 @@
-//! The plan: what can be done now for a slot, and for everything that cannot, why not.
+//! The plan: what can be done now for a slot.
 //!
 //! Pure functions of a slot and a moment. The rules, in the order in which they are tried:
 //!
-//! 1. what drains goes on: cuts at class deadlines, the child's own drain, the stop signal, the kill;
+//! 1. what drains goes on: cuts at class deadlines, the child's own drain, then parked or stopped, the kill;
 //! 2. what is no longer wanted ends: candidates are abandoned, the serving generation is withdrawn;
-//! 3. what is wanted comes: fetch, preflight, start beside the old one, publish.
+//! 3. what is wanted comes: gone back to, or fetched, asked, started beside the old one or in its place,
+//!    published.
 //!
-//! Must not live here: state (that is `slot`), effects, clocks.
+//! Must not live here: state (that is `slot`), what is wanted (`goals`), how (`strategy`), effects, clocks.
 
 use std::time::Duration;
 
-use supervisor_protocol::contract::StateKind;
-use supervisor_protocol::time::millis;
-use supervisor_protocol::{Generation, Reason, Tick};
+use supervisor_protocol::admin::DrainCause;
+use supervisor_protocol::{Generation, Tick};
 
 use crate::catalog::Artifact;
-use crate::generation::{Gen, State};
+use crate::generation::{Drain, Gen, State};
+use crate::goals::{self, ahead_of, goals, is_paused, next_try, start_gate};
 use crate::slot::{Absent, Slot, Step, Want};
+use crate::strategy::{self, Next};
+use crate::window::Opening;
 
 /// How long a candidate that never served may take to stop: it holds no work.
 pub(crate) const CANDIDATE_GRACE: Duration = Duration::from_secs(10);
-
-/// Failures in a row after which what served last lets its replacement go first.
-const GIVES_WAY: u32 = 3;
 
 /// The moment, and the number for a new generation when one may begin.
 pub(crate) struct Context {
@@ -52,47 +52,17 @@ pub(crate) fn plan(slot: &Slot, context: &Context) -> Vec<Step> {
 
 /// What a request to the slot is told while nothing serves it.
 pub(crate) fn absent(slot: &Slot, now: Tick) -> Absent {
+    let later = |until: Option<Tick>| Absent::Hold { until: until.filter(|until| *until > now) };
     match &slot.want {
-        Want::Serve(_) => Absent::Hold { until: next_try(slot).filter(|until| *until > now) },
-        Want::Keep(_) => Absent::NotServing,
+        Want::Serve(_) | Want::Keep(_) => match &slot.holding {
+            Some(holding) => later(Some(holding.expected)),
+            // Nothing comes by itself: to wait would be in vain.
+            None if slot.candidate().is_none() && goals(slot).next().is_none() => Absent::NotServing,
+            None => later(next_try(slot)),
+        },
         Want::Nothing => Absent::NotFound,
         Want::Stop { .. } | Want::Force => Absent::Stopping,
     }
-}
-
-/// Every step that is not taken now, and why.
-pub(crate) fn reasons(slot: &Slot, now: Tick) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    match &slot.want {
-        Want::Keep(reason) => reasons.push(reason.clone()),
-        Want::Nothing => reasons.push(Reason::NotApproved),
-        Want::Stop { .. } | Want::Force => reasons.push(Reason::HostStopping),
-        Want::Serve(_) => {}
-    }
-    if let Some(generation) = slot.candidate() {
-        reasons.extend(candidate_reason(slot, generation, now));
-    }
-    for goal in goals(slot).filter(|goal| !slot.candidate().is_some_and(|candidate| candidate.artifact.is_same(goal))) {
-        if let Some(failure) = slot.failure_of(&goal.sha256) {
-            reasons.push(with_retry(&failure.reason, millis(failure.until.since(now))));
-        }
-    }
-    for generation in slot.generations.values() {
-        if let State::Serving { live, detail, .. } = &generation.state
-            && !live.is_ready()
-        {
-            reasons.push(Reason::Unready { generation: generation.number.0, detail: detail.clone() });
-        }
-        if let State::Retired { drain, .. } | State::Draining { drain, .. } = &generation.state {
-            let child = slot.child_load.get(&generation.number).copied().unwrap_or_default();
-            reasons.push(Reason::Draining {
-                generation: generation.number.0,
-                inflight: slot.leases(generation.number).total().max(child),
-                left_ms: millis(drain.deadline.since(now)),
-            });
-        }
-    }
-    reasons
 }
 
 /// The next moment at which something is due, and what.
@@ -103,12 +73,13 @@ pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
             Some((drain.next_deadline(&slot.leases(generation.number)), "drain deadline"))
         }
         State::Terminating { kill_at, .. } => Some((*kill_at, "stop grace")),
-        State::Serving { .. } => generation.live_until(&slot.timings).map(|until| (until, "live expiry")),
+        State::Serving { health, .. } => health.until(&slot.timings).map(|until| (until, "live expiry")),
         State::Fetching
         | State::Preflight
         | State::Waiting { .. }
         | State::Starting { .. }
         | State::Ready { .. }
+        | State::Parked { .. }
         | State::Killing { .. } => None,
     });
     let backoff = match slot.candidate() {
@@ -119,7 +90,34 @@ pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
         }
         Some(_) => None,
     };
-    states.chain(backoff.map(|until| (until, "backoff"))).min()
+    states.chain(backoff.map(|until| (until, "backoff"))).chain(swap_wakes(slot)).min()
+}
+
+/// The moments of a change that wait for nothing but time.
+fn swap_wakes(slot: &Slot) -> impl Iterator<Item = (Tick, &'static str)> {
+    let sound = |number: Generation| slot.generations.get(&number).is_some_and(Gen::is_live);
+    let trial = slot.trial.as_ref().filter(|trial| sound(trial.generation)).map(|trial| (trial.until, "trial"));
+    let holding = slot.holding.as_ref();
+    let old = holding.and_then(|holding| slot.generations.get(&holding.old));
+    let retired = old.is_some_and(|old| matches!(old.state, State::Retired { .. }));
+    let empty = holding.and_then(|holding| holding.empty_by).filter(|_| retired).map(|at| (at, "hold"));
+    let covered = holding.and_then(|holding| holding.covered_until).map(|at| (at, "hold bound"));
+    // What a request is told changes then.
+    let told = slot.absent.and_then(|absent| match absent {
+        Absent::Hold { until } => until.filter(|_| holding.is_some()).map(|until| (until, "hold")),
+        Absent::NotFound | Absent::Stopping | Absent::NotServing => None,
+    });
+    let waiting =
+        slot.candidate().filter(|candidate| goals::is_waiting(candidate)).map(|candidate| &candidate.artifact);
+    let next = waiting.or_else(|| goals(slot).next().filter(|goal| goals::warm(slot, goal).is_some()));
+    let jitter = waiting.and_then(|next| goals::jitter_end(slot, next)).map(|at| (at, "jitter"));
+    let opens = match slot.opening {
+        Opening::Closed { opens } if next.is_some() => Some((opens, "window")),
+        Opening::Closed { .. } | Opening::Open { .. } => None,
+    };
+    let again = slot.next_hold.filter(|_| waiting.is_some()).map(|at| (at, "next hold"));
+    let wakes = [trial, empty, covered, told, jitter, opens, again].into_iter().flatten();
+    wakes.filter(|(at, _)| *at > slot.seen)
 }
 
 /// Rule 1: the next step of a generation that is on its way out, or out of time.
@@ -133,6 +131,8 @@ fn leaving(slot: &Slot, generation: &Gen, now: Tick) -> Option<Step> {
         State::Retired { drain, .. } => {
             if let Some(class) = drain.due_cuts(&leases, now).first() {
                 Some(Step::Cut(number, *class))
+            } else if is_given_up(slot, generation, now) {
+                Some(Step::Restore { back: number, old: None })
             } else if slot.is_idle(number) {
                 Some(Step::DrainChild(number))
             } else if now >= drain.deadline {
@@ -142,9 +142,18 @@ fn leaving(slot: &Slot, generation: &Gen, now: Tick) -> Option<Step> {
             }
         }
         State::Draining { drain, .. } => {
-            let empty = slot.child_load.get(&number) == Some(&0);
-            (empty || now >= drain.deadline).then_some(Step::Terminate(number))
+            if slot.child_load.get(&number) == Some(&0) {
+                let end = drain.end(supervisor_protocol::admin::DrainOutcome::Drained, now);
+                Some(if is_parked_next(slot, generation, drain) {
+                    Step::Park(number, end)
+                } else {
+                    Step::Terminate(number)
+                })
+            } else {
+                (now >= drain.deadline).then_some(Step::Terminate(number))
+            }
         }
+        State::Parked { .. } => (!is_way_back(slot, generation)).then_some(Step::Terminate(number)),
         State::Terminating { kill_at, .. } => (forced || now >= *kill_at).then_some(Step::Kill(number)),
         State::Fetching
         | State::Preflight
@@ -157,6 +166,31 @@ fn leaving(slot: &Slot, generation: &Gen, now: Tick) -> Option<Step> {
     }
 }
 
+/// Whether a hold has come to nothing: what was withdrawn for it has not emptied in time, and could not be told
+/// to drain before it has.
+fn is_given_up(slot: &Slot, retired: &Gen, now: Tick) -> bool {
+    let holding = slot.holding.as_ref().filter(|holding| holding.old == retired.number);
+    let overdue = holding.and_then(|holding| holding.empty_by).is_some_and(|empty_by| now >= empty_by);
+    overdue && !slot.is_idle(retired.number) && retired.can_return() && !slot.denied.contains(&retired.sha256())
+}
+
+/// Whether a generation is what the slot goes back to while what serves is on trial.
+fn is_way_back(slot: &Slot, generation: &Gen) -> bool {
+    let wanted = matches!(slot.want, Want::Serve(_) | Want::Keep(_)) && slot.holding.is_none();
+    let baked = slot.memory.baked.as_ref().is_some_and(|baked| baked.artifact.is_same(&generation.artifact));
+    let desired = goals::desired(slot).is_some_and(|desired| desired.is_same(&generation.artifact));
+    let needed = slot.is_on_trial() || (desired && !goals::serves_desired(slot));
+    wanted && baked && needed && !slot.denied.contains(&generation.sha256())
+}
+
+/// Whether a drained generation is kept: it can serve again at once, beside others, and may have to.
+fn is_parked_next(slot: &Slot, generation: &Gen, drain: &Drain) -> bool {
+    let able = generation.facts().is_some_and(|facts| facts.undrain && !strategy::is_alone(facts));
+    let swapped = drain.cause == DrainCause::Swap && !drain.has_cut();
+    let first = !slot.generations.values().any(Gen::is_parked);
+    able && swapped && first && is_way_back(slot, generation)
+}
+
 /// Rule 2: ends what is no longer wanted, or may not run.
 fn unwanted(slot: &Slot, now: Tick) -> Option<Step> {
     let abandon = |generation: &Gen| {
@@ -166,28 +200,25 @@ fn unwanted(slot: &Slot, now: Tick) -> Option<Step> {
             Step::Forget(generation.number, None)
         }
     };
-    let denied = slot.serving().filter(|serving| slot.denied.contains(&serving.sha256()));
-    let withdraw_denied = || denied.map(|serving| Step::Withdraw(serving.number, absent(slot, now)));
+    let end = |absent: Absent| {
+        let candidate = slot.candidate().map(abandon);
+        candidate.or_else(|| slot.serving().map(|serving| Step::Withdraw(serving.number, absent)))
+    };
     match &slot.want {
-        Want::Serve(_) => {
-            let given_up = slot.candidate().filter(|candidate| is_given_up(slot, candidate, now));
-            given_up.map(abandon).or_else(withdraw_denied)
-        }
         // An entry that cannot be followed leaves everything as it is, but takes nothing new.
-        Want::Keep(_) => slot.candidate().map(abandon).or_else(withdraw_denied),
-        Want::Nothing => slot
-            .candidate()
-            .map(abandon)
-            .or_else(|| slot.serving().map(|serving| Step::Withdraw(serving.number, Absent::NotFound))),
-        Want::Stop { .. } | Want::Force => slot
-            .candidate()
-            .map(abandon)
-            .or_else(|| slot.serving().map(|serving| Step::Withdraw(serving.number, Absent::Stopping))),
+        Want::Serve(_) | Want::Keep(_) => {
+            let denied = slot.serving().filter(|serving| slot.denied.contains(&serving.sha256()));
+            let superseded = slot.candidate().filter(|candidate| is_superseded(slot, candidate, now));
+            let withdraw = || denied.map(|serving| Step::Withdraw(serving.number, absent(slot, now)));
+            superseded.map(abandon).or_else(withdraw)
+        }
+        Want::Nothing => end(Absent::NotFound),
+        Want::Stop { .. } | Want::Force => end(Absent::Stopping),
     }
 }
 
 /// Whether a candidate is not what should come next any more.
-fn is_given_up(slot: &Slot, candidate: &Gen, now: Tick) -> bool {
+fn is_superseded(slot: &Slot, candidate: &Gen, now: Tick) -> bool {
     let Some(goal) = goals(slot).find(|goal| goal.is_same(&candidate.artifact)) else { return true };
     // The same bytes from elsewhere: what is being fetched may never come from where it was looked for.
     let moved = matches!(candidate.state, State::Fetching) && goal.urls != candidate.artifact.urls;
@@ -198,18 +229,25 @@ fn is_given_up(slot: &Slot, candidate: &Gen, now: Tick) -> bool {
 
 /// Rule 3: the next step towards what is wanted.
 fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
-    slot.wanted()?;
+    let now = context.now;
+    let serving = slot.serving().map(|serving| serving.number);
+    if let Some(back) = returning(slot, now) {
+        return Some(Step::Restore { back, old: serving });
+    }
     let Some(candidate) = slot.candidate() else {
         let next = context.next?;
-        return goals(slot)
-            .find(|goal| !is_paused(slot, goal, context.now))
-            .map(|goal| Step::Fetch(next, goal.clone()));
+        let cold = |goal: &&Artifact| !is_paused(slot, goal, now) && goals::warm(slot, goal).is_none();
+        return goals(slot).find(cold).map(|goal| Step::Fetch(next, goal.clone()));
     };
     match &candidate.state {
-        State::Waiting { .. } => start_block(slot, candidate).is_none().then_some(Step::Start(candidate.number)),
-        State::Ready { .. } => {
-            Some(Step::Publish { new: candidate.number, old: slot.serving().map(|serving| serving.number) })
-        }
+        State::Waiting { .. } => match strategy::next(slot, candidate, now) {
+            Next::Start => Some(Step::Start(candidate.number)),
+            Next::Hold { old, expected, empty_by } => {
+                Some(Step::Hold { old, new: candidate.number, until: expected, empty_by })
+            }
+            Next::Wait(_) => None,
+        },
+        State::Ready { .. } => Some(Step::Publish { new: candidate.number, old: serving }),
         State::Fetching
         | State::Preflight
         | State::Starting { .. }
@@ -217,150 +255,28 @@ fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
         | State::Serving { .. }
         | State::Retired { .. }
         | State::Draining { .. }
+        | State::Parked { .. }
         | State::Terminating { .. }
         | State::Killing { .. } => None,
     }
 }
 
-/// Why a described candidate may not start now. It starts alone, or beside one other when both may share:
-/// what serves, or what drains after a removal or beside a crash, for then nothing else serves the slot.
-fn start_block(slot: &Slot, candidate: &Gen) -> Option<Reason> {
-    let others = || slot.generations.values().filter(|other| other.number != candidate.number && other.has_process());
-    let shares = |generation: &Gen| match generation.facts().map(|facts| facts.state) {
-        Some(StateKind::None | StateKind::Shared) => true,
-        Some(StateKind::Local) | None => false,
-    };
-    let apart = |other: &Gen| !shares(other) || !shares(candidate);
-    let leaving = || others().filter(|other| other.is_leaving());
-    if let Some(holder) = leaving().find(|other| apart(other)) {
-        return Some(Reason::DataDirectoryBusy { generation: holder.number.0 });
+/// The generation that is made to serve again now: it is what should come first, and has only to be let.
+fn returning(slot: &Slot, now: Tick) -> Option<Generation> {
+    let goal = goals(slot).next()?;
+    let warm = goals::warm(slot, goal)?;
+    let runs_alone = |other: &Gen| other.number != warm.number && other.has_process() && strategy::apart(other, warm);
+    let blocked = slot.generations.values().any(runs_alone)
+        || start_gate(slot, goal, now).is_some()
+        || predecessor_of(slot, warm).is_some();
+    (!blocked).then_some(warm.number)
+}
+
+/// The generation whose drain one that returns has to wait for: what serves is well, and would be the second to
+/// drain.
+pub(crate) fn predecessor_of<'s>(slot: &'s Slot, warm: &Gen) -> Option<&'s Gen> {
+    if slot.serving().is_none() || slot.memory.rolled_back.is_some() {
+        return None;
     }
-    let comes_back = |first: &Artifact| slot.last_good.as_ref().is_some_and(|good| good.is_same(first));
-    if !shares(candidate) && ahead_of(slot, candidate).is_some_and(comes_back) {
-        return Some(Reason::NeedsWindow {
-            detail: format!(
-                "{} would take over the slot's data directory, and what served from it comes back first",
-                candidate.number
-            ),
-        });
-    }
-    if let Some(serving) = slot.serving().filter(|serving| apart(serving)) {
-        let local = if shares(candidate) { serving.number } else { candidate.number };
-        return Some(Reason::NeedsWindow {
-            detail: format!(
-                "{local} keeps its state in the slot's data directory, so old and new may not run side by side"
-            ),
-        });
-    }
-    let oldest = leaving().next()?;
-    (others().count() > 1).then_some(Reason::PredecessorPresent { generation: oldest.number.0 })
-}
-
-fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
-    match &candidate.state {
-        State::Fetching => Some(Reason::Fetching { sha256: candidate.sha256().to_string(), received: 0, total: None }),
-        State::Preflight => Some(Reason::Preflight { generation: candidate.number.0 }),
-        State::Waiting { .. } => start_block(slot, candidate),
-        State::Starting { .. } => Some(Reason::NotReady {
-            generation: candidate.number.0,
-            detail: "the process is being made".to_owned(),
-            left_ms: millis(slot.timings.ready_window),
-        }),
-        State::Warming { deadline, detail, .. } => Some(Reason::NotReady {
-            generation: candidate.number.0,
-            detail: detail.clone(),
-            left_ms: millis(deadline.since(now)),
-        }),
-        State::Ready { .. }
-        | State::Serving { .. }
-        | State::Retired { .. }
-        | State::Draining { .. }
-        | State::Terminating { .. }
-        | State::Killing { .. } => None,
-    }
-}
-
-/// What a new generation may be of, the best first. While nothing serves, what last served comes back before
-/// anything new is tried: it is here, and known to be good. Its replacement then comes beside it. If it keeps
-/// failing, the replacement goes first, until that has failed as often.
-fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
-    let allowed = |artifact: &&Artifact| !slot.denied.contains(&artifact.sha256);
-    let wanted = slot.wanted().filter(|_| !serves_wanted(slot)).filter(allowed);
-    let lost = |good: &&Artifact| slot.serving().is_none() && slot.wanted().is_some_and(|wanted| !wanted.is_same(good));
-    let back = slot.last_good.as_ref().filter(lost).filter(allowed);
-    let failures = |artifact: Option<&Artifact>| {
-        artifact.and_then(|artifact| slot.failure_of(&artifact.sha256)).map_or(0, |failure| failure.count)
-    };
-    let gives_way = failures(back) >= GIVES_WAY && failures(back) > failures(wanted);
-    let (first, second) = if gives_way { (wanted, back) } else { (back, wanted) };
-    first.into_iter().chain(second)
-}
-
-/// What should come before this candidate.
-fn ahead_of<'s>(slot: &'s Slot, candidate: &Gen) -> Option<&'s Artifact> {
-    goals(slot).next().filter(|first| !first.is_same(&candidate.artifact))
-}
-
-fn is_paused(slot: &Slot, artifact: &Artifact, now: Tick) -> bool {
-    slot.failure_of(&artifact.sha256).is_some_and(|failure| failure.until > now)
-}
-
-/// When the first of them may be tried (again); `None` when one may be at once, or there is none.
-fn next_try(slot: &Slot) -> Option<Tick> {
-    let tries: Option<Vec<Tick>> =
-        goals(slot).map(|goal| slot.failure_of(&goal.sha256).map(|failure| failure.until)).collect();
-    tries?.into_iter().min()
-}
-
-fn serves_wanted(slot: &Slot) -> bool {
-    let wanted = slot.wanted();
-    wanted.is_some_and(|wanted| slot.serving().is_some_and(|serving| serving.artifact.is_same(wanted)))
-}
-
-/// The reason with the time that is left now instead of the pause that was chosen.
-fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
-    let mut reason = reason.clone();
-    match &mut reason {
-        Reason::FetchFailed { retry_in_ms, .. }
-        | Reason::HashMismatch { retry_in_ms, .. }
-        | Reason::ArtifactRefused { retry_in_ms, .. }
-        | Reason::PreflightFailed { retry_in_ms, .. }
-        | Reason::NeverReady { retry_in_ms, .. }
-        | Reason::StartFailed { retry_in_ms, .. }
-        | Reason::CrashBackoff { retry_in_ms, .. } => *retry_in_ms = left_ms,
-        Reason::Fetching { .. }
-        | Reason::Preflight { .. }
-        | Reason::NotReady { .. }
-        | Reason::Unready { .. }
-        | Reason::PredecessorPresent { .. }
-        | Reason::Draining { .. }
-        | Reason::NeedsWindow { .. }
-        | Reason::DataDirectoryBusy { .. }
-        | Reason::Unservable { .. }
-        | Reason::NotApproved
-        | Reason::NoCatalog { .. }
-        | Reason::CatalogUnreachable { .. }
-        | Reason::RemovalUnconfirmed { .. }
-        | Reason::RemovalHeld { .. }
-        | Reason::HostStopping
-        | Reason::PortsExhausted { .. }
-        | Reason::LedgerUnwritable { .. }
-        | Reason::AwaitingApproval { .. }
-        | Reason::WindowClosed { .. }
-        | Reason::Jitter { .. }
-        | Reason::HeldByOperator
-        | Reason::Pinned { .. }
-        | Reason::Baking { .. }
-        | Reason::RolledBack { .. }
-        | Reason::RollbackUnsafe { .. }
-        | Reason::Quiescing { .. }
-        | Reason::Holding { .. }
-        | Reason::Denied { .. }
-        | Reason::NotYetActive { .. }
-        | Reason::Untrusted { .. }
-        | Reason::IsolationMissing { .. }
-        | Reason::ReloadRefused { .. }
-        | Reason::RestartNeeded { .. } => {}
-    }
-    reason
+    slot.generations.values().find(|other| other.is_leaving() && other.number != warm.number)
 }

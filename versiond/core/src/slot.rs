@@ -4,176 +4,120 @@
 //! now and applies them. The shell carries the returned steps out, in order, and reports back by
 //! further inputs. Must not live here: the choice of a step (that is `plan`), or I/O.
 
+mod apply;
 mod command;
 mod edges;
+mod input;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
+use serde::{Deserialize, Serialize};
+use supervisor_protocol::{ByClass, Generation, Reason, Sha256, Tick};
 
 use crate::catalog::Artifact;
-use crate::generation::{DrainEnd, Exit, Facts, Failure, Gen, Probe, State};
+use crate::generation::{Failure, Gen, State};
+use crate::goals;
+use crate::memory::Memory;
 use crate::plan::{self, Context};
+use crate::policy::Policy;
+use crate::reasons;
+use crate::strategy;
 use crate::timings::Timings;
+use crate::window::Opening;
 
 pub use self::command::SUPERSEDED;
-
-/// What should serve in a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Want {
-    /// This artifact.
-    Serve(Artifact),
-    /// Whatever serves now; the entry cannot be followed here.
-    Keep(Reason),
-    /// Nothing: the name is no longer approved.
-    Nothing,
-    /// Nothing: the host is on its way out, and all work must be over at this tick.
-    Stop { deadline: Tick },
-    /// Nothing, at once: the host's budget is spent or an operator forces it.
-    Force,
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    Want(Want),
-    Fetched(Generation),
-    FetchFailed(Generation, Failed),
-    Described(Generation, Facts),
-    PreflightFailed(Generation, String),
-    Launched(Generation),
-    LaunchFailed(Generation, NotLaunched),
-    Probed(Generation, Probe),
-    /// What the data plane and the child count for a generation.
-    Leases(Generation, ByClass<u64>),
-    ChildLoad(Generation, u64),
-    Exited(Generation, Exit),
-    /// These hashes may not run, nor come back.
-    Denied(BTreeSet<Sha256>),
-    /// A deadline may have passed.
-    Tick,
-}
-
-/// Why a fetch failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failed {
-    Fetch(String),
-    Hash {
-        found: String,
-    },
-    Artifact(String),
-    /// The state directory cannot be written, so nothing new may begin.
-    Ledger(String),
-}
-
-/// Why a process was not made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotLaunched {
-    /// No port of the range is free.
-    Ports {
-        range: String,
-    },
-    Failed(String),
-}
-
-/// What the shell must do. The state has already been changed to expect it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Fetch and verify; answer `Fetched` or `FetchFailed`.
-    Fetch(Generation, Artifact),
-    /// Ask the build what it is; answer `Described` or `PreflightFailed`.
-    Describe(Generation),
-    /// Make the process; answer `Launched` or `LaunchFailed`, later `Probed` and `Exited`.
-    Start(Generation),
-    /// Record its readiness, make it the slot's target, then retire the old target. In this order.
-    Publish { new: Generation, old: Option<Generation> },
-    /// Take the target away: nothing serves the slot from now on.
-    Withdraw(Generation, Absent),
-    /// Nothing serves, and this is what a request is told from now on.
-    Absent(Absent),
-    /// End the leases of this class: its deadline has passed.
-    Cut(Generation, StreamClass),
-    /// The leases are gone: tell the child to drain, and answer `ChildLoad` until it is 0.
-    DrainChild(Generation),
-    /// Send the stop signal to the process and its group.
-    Terminate(Generation),
-    /// Kill the whole group.
-    Kill(Generation),
-    /// No process is left: free the port, write the receipt, strike it off the ledger. Cancels
-    /// whatever of it is still under way.
-    Forget(Generation, Option<DrainEnd>),
-}
-
-impl Step {
-    /// Its name in logs, metrics and tests.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Step::Fetch(..) => "fetch",
-            Step::Describe(_) => "describe",
-            Step::Start(_) => "start",
-            Step::Publish { .. } => "publish",
-            Step::Withdraw(..) => "withdraw",
-            Step::Absent(_) => "absent",
-            Step::Cut(..) => "cut",
-            Step::DrainChild(_) => "drain_child",
-            Step::Terminate(_) => "terminate",
-            Step::Kill(_) => "kill",
-            Step::Forget(..) => "forget",
-        }
-    }
-}
-
-/// What a request to a slot without a target is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absent {
-    /// Wait: the slot is approved and expected at this tick, when that is known.
-    Hold { until: Option<Tick> },
-    /// The name is not approved.
-    NotFound,
-    /// The host is on its way out.
-    Stopping,
-    /// Approved elsewhere, not servable here.
-    NotServing,
-}
+pub use self::input::{Absent, Failed, Input, NotLaunched, Step, Want};
 
 /// The state of a slot.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Slot {
+    /// The moment of the last input.
+    pub(crate) seen: Tick,
     pub(crate) want: Want,
-    /// What last served here. It comes back when nothing else can serve.
-    pub(crate) last_good: Option<Artifact>,
+    /// When another hash was last wanted.
+    pub(crate) wanted_since: Tick,
+    pub(crate) memory: Memory,
     pub(crate) generations: BTreeMap<Generation, Gen>,
     pub(crate) leases: BTreeMap<Generation, ByClass<u64>>,
     pub(crate) child_load: BTreeMap<Generation, u64>,
     pub(crate) failures: BTreeMap<Sha256, Failure>,
     pub(crate) denied: BTreeSet<Sha256>,
     pub(crate) absent: Option<Absent>,
+    pub(crate) trial: Option<Trial>,
+    pub(crate) quiescing: Option<Quiescing>,
+    pub(crate) holding: Option<Holding>,
+    /// After a hold that came to nothing: when the next may begin.
+    pub(crate) next_hold: Option<Tick>,
+    /// The serving generation that an operator wants another life for.
+    pub(crate) restart: Option<Generation>,
+    pub(crate) opening: Opening,
     pub(crate) timings: Timings,
+    pub(crate) policy: Policy,
+}
+
+/// What serves has to prove itself until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trial {
+    pub(crate) generation: Generation,
+    pub(crate) until: Tick,
+}
+
+/// What serves still admits, until it is expected to empty in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Quiescing {
+    pub(crate) candidate: Generation,
+    pub(crate) since: Tick,
+    /// When what serves was last expected to be empty, from then on.
+    pub(crate) forecast_ms: u64,
+    pub(crate) at: Tick,
+}
+
+/// Requests wait: the old one empties and stops, then the new one starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holding {
+    pub(crate) old: Generation,
+    pub(crate) new: Generation,
+    /// When something is expected to serve again.
+    pub(crate) expected: Tick,
+    /// When the old one must have emptied, else the hold is given up. `None` = an operator accepts to be away.
+    pub(crate) empty_by: Option<Tick>,
+    /// Until then no request has waited longer than it may, so that routers need not notice.
+    pub(crate) covered_until: Option<Tick>,
 }
 
 impl Slot {
-    /// An empty slot of which nothing is wanted yet. `last_good` is what served in it before a restart.
+    /// An empty slot of which nothing is wanted yet, with what it remembers from before a restart.
     #[must_use]
-    pub fn new(timings: Timings, last_good: Option<Artifact>) -> Slot {
+    pub fn new(timings: Timings, policy: Policy, memory: Memory) -> Slot {
         Slot {
+            seen: Tick::ZERO,
             want: Want::Nothing,
-            last_good,
+            wanted_since: Tick::ZERO,
+            memory,
             generations: BTreeMap::new(),
             leases: BTreeMap::new(),
             child_load: BTreeMap::new(),
             failures: BTreeMap::new(),
             denied: BTreeSet::new(),
             absent: None,
+            trial: None,
+            quiescing: None,
+            holding: None,
+            next_hold: None,
+            restart: None,
+            opening: Opening::Open { closes: None },
             timings,
+            policy,
         }
     }
 
     /// Takes one input and returns the steps that follow from it, in order. `next` is the number for
     /// a new generation, should one begin; at most one does.
     pub fn handle(&mut self, input: Input, next: Generation, now: Tick) -> Vec<Step> {
+        self.seen = now;
         self.expire(now);
         let mut steps = self.take(input, now);
+        self.judge(now);
         // The plan is asked again after each batch, since one step may allow the next. Every step
         // changes the state, so this ends; the bound is a guard against a plan that repeats itself.
         let mut next = Some(next);
@@ -191,6 +135,13 @@ impl Slot {
             steps.extend(planned);
         }
         steps
+    }
+
+    /// Takes another word of the configuration on how changes are made.
+    pub fn follow(&mut self, policy: &Policy) {
+        if self.policy != *policy {
+            self.policy.clone_from(policy);
+        }
     }
 
     /// The generation that gets new requests.
@@ -216,13 +167,52 @@ impl Slot {
         &self.want
     }
 
-    /// What should serve, when that is known.
+    /// What should serve by the catalog, when that is known.
     #[must_use]
     pub fn wanted(&self) -> Option<&Artifact> {
         match &self.want {
             Want::Serve(artifact) => Some(artifact),
             Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
         }
+    }
+
+    /// What should serve by everything that is known here: pinned, or gone back to, instead of the catalog's.
+    #[must_use]
+    pub fn goal(&self) -> Option<&Artifact> {
+        goals::desired(self)
+    }
+
+    /// What must not be forgotten over a restart.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The generation that the slot can go back to at once while what serves is on trial.
+    #[must_use]
+    pub fn way_back(&self) -> Option<&Gen> {
+        let baked = self.memory.baked.as_ref().filter(|_| self.is_on_trial())?;
+        goals::warm(self, &baked.artifact)
+    }
+
+    /// Whether a router may send it requests: what serves is ready, or they wait no longer than they may.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let held = || self.holding.as_ref().is_some_and(|holding| holding.covered_until.is_some());
+        self.serving().map_or_else(held, Gen::is_live)
+    }
+
+    /// The generation whose forecast is waited for: the shell answers with `Input::Forecast`, again and again
+    /// until it is asked no more.
+    #[must_use]
+    pub fn wants_forecast(&self, now: Tick) -> Option<Generation> {
+        strategy::wants_forecast(self, now)
+    }
+
+    /// The way in which the next change would be made, what it would cost, and what it waits for.
+    #[must_use]
+    pub fn outlook(&self, now: Tick) -> strategy::Outlook {
+        strategy::outlook(self, now)
     }
 
     /// What an artifact is remembered for. It may have served since.
@@ -236,7 +226,12 @@ impl Slot {
     #[must_use]
     pub fn has_verdict(&self) -> bool {
         match &self.want {
-            Want::Serve(artifact) => self.serving().is_some() || self.failures.contains_key(&artifact.sha256),
+            Want::Serve(artifact) => {
+                self.serving().is_some()
+                    || self.failures.contains_key(&artifact.sha256)
+                    || self.denied.contains(&artifact.sha256)
+                    || goals::waits_for_operator(self)
+            }
             Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => true,
         }
     }
@@ -254,13 +249,21 @@ impl Slot {
     /// Every step not taken now, and why.
     #[must_use]
     pub fn reasons(&self, now: Tick) -> Vec<Reason> {
-        plan::reasons(self, now)
+        reasons::reasons(self, now)
     }
 
     /// When to call `handle(Input::Tick)` at the latest, and for what.
     #[must_use]
     pub fn wake(&self) -> Option<(Tick, &'static str)> {
         plan::wake(self)
+    }
+
+    /// Whether what last served has yet to prove itself, and what served before is known.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        match (&self.memory.last_good, &self.memory.baked) {
+            (Some(good), Some(baked)) => !good.is_same(&baked.artifact),
+            _ => false,
+        }
     }
 
     pub(crate) fn leases(&self, generation: Generation) -> ByClass<u64> {

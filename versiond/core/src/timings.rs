@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use supervisor_protocol::ByClass;
 
 /// How long each step of a generation's life may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     /// A candidate must become ready within this, or say that it is initializing.
     pub ready_window: Duration,
@@ -24,6 +25,8 @@ pub struct Timings {
     pub backoff_max: Duration,
     /// A generation that served for so long starts its backoff anew.
     pub backoff_reset: Duration,
+    /// How long what serves is on trial, while what served before is kept.
+    pub bake: Duration,
     /// How long a request may wait for a slot that has no serving generation.
     pub hold: Duration,
 }
@@ -41,6 +44,7 @@ impl Default for Timings {
             backoff_min: Duration::from_secs(1),
             backoff_max: minutes(1),
             backoff_reset: minutes(1),
+            bake: minutes(1),
             hold: Duration::from_secs(20),
         }
     }

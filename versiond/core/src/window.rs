@@ -11,7 +11,7 @@ use std::time::Duration;
 use supervisor_protocol::Tick;
 
 /// Whether a rollout window is open, as the slot machine takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Opening {
     /// `None` where there is no window, so that it never closes.
     Open {

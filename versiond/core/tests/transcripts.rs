@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
+#[allow(dead_code, reason = "each test takes its part of it")]
 mod script;
 
 use std::fmt::Write;
@@ -41,6 +42,7 @@ stories! {
     the_old_one_dies_while_the_candidate_warms
     a_crash_beside_a_draining_predecessor
     removal_with_streams
+    added_again_before_it_has_been_told_to_drain
     added_again_while_it_drains
     added_again_while_local_state_drains
     local_state_needs_a_window
@@ -50,12 +52,27 @@ stories! {
     force
     one_draining_predecessor
     an_entry_that_cannot_be_followed_leaves_what_serves
+    a_change_during_a_trial
+    a_crash_on_trial_is_taken_back
+    a_hold_that_does_not_empty_is_given_up
+    a_local_build_that_cannot_start_gives_way
+    a_local_build_that_migrates_is_not_taken_back
+    a_long_start_needs_a_window
+    activated_by_height_is_not_taken_back
+    gone_back_to_before_it_has_drained
+    held_pinned_and_restarted_by_an_operator
+    hold_in_two_phases
+    no_way_back_to_what_was_told_to_drain_for_good
+    parked_until_the_trial_is_over
+    unready_on_trial_and_its_predecessor_ready
+    unready_on_trial_for_a_common_cause
+    what_is_denied_drains_within_30_s
 }
 
 #[test]
 fn every_story_is_told() {
     let mut told: Vec<String> = STORIES.iter().map(|name| format!("{name}.txt")).collect();
-    told.push("a_serves.txt".to_owned());
+    told.extend(["a_serves.txt", "local_serves.txt", "undrain_serves.txt"].map(str::to_owned));
     told.sort();
     let files = std::fs::read_dir(folder()).unwrap();
     let mut found: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
@@ -89,8 +106,11 @@ fn read(name: &str) -> String {
 }
 
 fn render(played: &Played) -> String {
-    let Played { line, now, steps, slot } = played;
+    let Played { line, now, steps, refused, slot } = played;
     let mut text = format!("{line}\n");
+    if let Some(refused) = refused {
+        writeln!(text, "    no, {}: {refused}", refused.code()).unwrap();
+    }
     for step in steps {
         writeln!(text, "    -> {}", step_line(step)).unwrap();
     }
@@ -118,6 +138,13 @@ fn step_line(step: &Step) -> String {
         Step::Start(number) => format!("start {number}"),
         Step::Publish { new, old: Some(old) } => format!("publish {new}, then retire {old}"),
         Step::Publish { new, old: None } => format!("publish {new}"),
+        Step::Restore { back, old: Some(old) } => format!("restore {back}, then retire {old}"),
+        Step::Restore { back, old: None } => format!("restore {back}"),
+        Step::Hold { old, new, until, empty_by } => {
+            let empty = empty_by.map(|by| format!(", {old} empty by {}", seconds(by))).unwrap_or_default();
+            format!("hold {old} for {new}, expected at {}{empty}", seconds(*until))
+        }
+        Step::Park(number, end) => format!("park {number}: {:?} took {} ms, {:?}", end.cause, end.took_ms, end.outcome),
         Step::Withdraw(number, absent) => format!("withdraw {number}: {}", absent_line(*absent)),
         Step::Absent(absent) => format!("absent: {}", absent_line(*absent)),
         Step::Cut(number, class) => format!("cut {number} {class}"),

@@ -74,6 +74,7 @@ fn timing(source: &mut Source<'_>, file: file::Timing) -> Result<Budget, ConfigE
         ready_probe: read("ready_probe", &["VERSIOND_READY_PROBE"], file.ready_probe, default.ready_probe)?,
         live_probe: read("live_probe", &["VERSIOND_LIVE_PROBE"], file.live_probe, default.live_probe)?,
         live_expiry: read("live_expiry", &["VERSIOND_LIVE_EXPIRY"], file.live_expiry, default.live_expiry)?,
+        bake: read("bake", &["VERSIOND_BAKE"], file.bake, default.bake)?,
         drain: read("drain", &["VERSIOND_DRAIN", "VERSIOND_DRAIN_TIMEOUT"], file.drain, default.drain)?,
         drain_class: ByClass {
             request: read("drain_request", &["VERSIOND_DRAIN_REQUEST"], file.drain_request, classes.request)?,

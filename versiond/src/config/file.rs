@@ -161,6 +161,7 @@ pub(super) struct Timing {
     pub(super) ready_probe: Value,
     pub(super) live_probe: Value,
     pub(super) live_expiry: Value,
+    pub(super) bake: Value,
     pub(super) drain: Value,
     pub(super) drain_request: Value,
     pub(super) drain_stream: Value,
@@ -168,6 +169,4 @@ pub(super) struct Timing {
     pub(super) drain_job: Value,
     pub(super) stop_grace: Value,
     pub(super) host_drain_min: Value,
-    #[serde(rename = "bake")]
-    _bake: Later,
 }

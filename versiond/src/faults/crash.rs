@@ -13,7 +13,7 @@ pub enum Side {
 
 /// Every effect by its name, which is what [`before`] and [`after`] are called with. Those of a slot's steps are
 /// the names of [`versiond_core::slot::Step`].
-pub const EFFECTS: [&str; 19] = [
+pub const EFFECTS: [&str; 22] = [
     "absent",
     "catalog_keep",
     "cut",
@@ -23,11 +23,14 @@ pub const EFFECTS: [&str; 19] = [
     "fetch",
     "forget",
     "fork",
+    "hold",
     "kill",
     "ledger_write",
     "listen",
+    "park",
     "publish",
     "ready",
+    "restore",
     "start",
     "store_commit",
     "sweep",

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use slot::CAPACITY;
 use slot::{Found, Record};
-pub use state::{LEDGER_SCHEMA, LastGood, LedgerGeneration, LedgerState};
+pub use state::{LEDGER_SCHEMA, LedgerGeneration, LedgerState, SlotMemory};
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ impl Ledger {
         }
         let [first, second] = paths;
         let slots = [Slot::open(first)?, Slot::open(second)?];
-        Ok((Self { slots, current, number, _lock: lock }, state))
+        Ok((Self { slots, current, number, _lock: lock }, state.migrated()))
     }
 
     /// Makes `state` the state in force: on disk when this returns. Blocking.

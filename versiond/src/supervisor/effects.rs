@@ -28,6 +28,12 @@ pub(crate) enum Event {
     Installed(Generation, Installed),
     Described(Generation, Facts, Arc<Build>),
     Launched(Generation, Life),
+    /// What a draining child counts; void once its drain was taken back.
+    ChildLoad {
+        generation: Generation,
+        inflight: u64,
+        taken_back: CancellationToken,
+    },
     Command(Verb, Answer),
 }
 

@@ -133,7 +133,7 @@ impl Effects {
             process: Some(prepared.identity().clone()),
             port: Some(port.port()),
         };
-        shared.recorder.begins(entry, exclusive).await.map_err(|error| failed(&error))?;
+        shared.recorder.begins(entry).await.map_err(|error| failed(&error))?;
         if let Some((plans, launch)) = planned {
             plans.before(&shared.spawner, slot, sha256, launch).await?;
         }

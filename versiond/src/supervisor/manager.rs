@@ -11,12 +11,13 @@ use supervisor_protocol::admin::{Verb, VerbRefused};
 use supervisor_protocol::{Reason, ServiceName, Sha256, SlotId, Tick, VersionName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use versiond_core::catalog::{Artifact, Desired};
+use versiond_core::catalog::Desired;
+use versiond_core::memory::Memory;
 use versiond_core::slot::Want;
 
 use crate::catalog::CatalogView;
 use crate::config::Config;
-use crate::ledger::{LastGood, LedgerState};
+use crate::ledger::LedgerState;
 use crate::supervisor::actor::{Actor, SlotHandle};
 use crate::supervisor::child::chain;
 use crate::supervisor::command::Command;
@@ -65,13 +66,27 @@ pub(crate) struct Manager {
     routes: Routes,
     plane: Arc<Plane>,
     numbers: Arc<AtomicU64>,
-    /// What served before a restart, in slots that have not been started since.
-    last_good: BTreeMap<SlotId, Artifact>,
-    /// The names and the denied hashes of the catalog in force.
-    allowed: Option<(BTreeSet<SlotId>, BTreeSet<Sha256>)>,
+    /// What slots that have not been started since a restart remember from before it.
+    remembered: BTreeMap<SlotId, Memory>,
+    /// The names of the catalog in force.
+    named: Option<BTreeSet<SlotId>>,
+    denied: Denied,
     slots: BTreeMap<SlotId, Running>,
     /// The plane has the whole table: until then it holds every request to what it does not know.
     is_routed: bool,
+}
+
+/// The hashes that may not run.
+#[derive(Debug, Default)]
+struct Denied {
+    by_catalog: BTreeSet<Sha256>,
+    by_operator: BTreeSet<Sha256>,
+}
+
+impl Denied {
+    fn all(&self) -> BTreeSet<Sha256> {
+        self.by_catalog.union(&self.by_operator).copied().collect()
+    }
 }
 
 struct Running {
@@ -86,12 +101,15 @@ impl Manager {
     pub(crate) fn new(shared: Arc<Shared>, settings: &Settings, plane: Arc<Plane>, ledger: &LedgerState) -> Manager {
         let numbers = Arc::new(AtomicU64::new(ledger.next_generation));
         // What a command was before is not known any more: only what it is can come back.
-        let comes_back = |good: &&LastGood| {
-            let spec = settings.services.get(&good.slot.service);
-            spec.is_none_or(|spec| spec.command.is_none() || spec.identity() == Some(good.artifact.sha256))
-        };
-        let last_good = ledger.last_good.iter().filter(comes_back);
-        let last_good = last_good.map(|good| (good.slot.clone(), good.artifact.clone())).collect();
+        let remembered = ledger.slots.iter().map(|known| {
+            let mut memory = known.memory.clone();
+            if let Some(spec) = settings.services.get(&known.slot.service).filter(|spec| spec.command.is_some()) {
+                memory.keep(|sha256| spec.identity() == Some(*sha256));
+            }
+            (known.slot.clone(), memory)
+        });
+        let remembered = remembered.collect();
+        let denied = Denied { by_catalog: BTreeSet::new(), by_operator: ledger.denied.clone() };
         let book =
             |(name, spec): (&ServiceName, &Arc<ServiceSpec>)| (name.clone(), Arc::new(SpecBook::new(spec.clone())));
         Manager {
@@ -101,8 +119,9 @@ impl Manager {
             routes: settings.routes.clone(),
             plane,
             numbers,
-            last_good,
-            allowed: None,
+            remembered,
+            named: None,
+            denied,
             slots: BTreeMap::new(),
             is_routed: false,
         }
@@ -159,7 +178,7 @@ impl Manager {
             let before = book.now();
             book.replace(spec.clone());
             // Another program is a swap; the same one, told other things, takes another life of it.
-            if before != *spec && before.identity() == spec.identity() {
+            if before.is_told_otherwise(spec) && before.identity() == spec.identity() {
                 self.restart(name).await;
             }
         }
@@ -180,11 +199,30 @@ impl Manager {
     }
 
     /// Gives an operator's order to its slot.
-    async fn hand_on(&self, Command { slot, verb, answer }: Command) {
-        match self.slots.get(&slot) {
-            Some(running) => running.handle.command(verb, answer).await,
-            // Who gave it may be gone.
-            None => drop(answer.send(Err(VerbRefused::UnknownSlot))),
+    async fn hand_on(&mut self, command: Command) {
+        match command {
+            Command::Verb { slot, verb, answer } => match self.slots.get(&slot) {
+                Some(running) => running.handle.command(verb, answer).await,
+                // Who gave it may be gone.
+                None => drop(answer.send(Err(VerbRefused::UnknownSlot))),
+            },
+            Command::Deny { sha256, denied, answer } => {
+                let taken = match self.shared.recorder.deny(sha256, denied).await {
+                    Ok(by_operator) => {
+                        self.denied.by_operator = by_operator;
+                        self.tell_denied().await;
+                        Ok(())
+                    }
+                    Err(error) => Err(VerbRefused::LedgerUnwritable { detail: chain(&error) }),
+                };
+                answer.send(taken).ok();
+            }
+        }
+    }
+
+    async fn tell_denied(&self) {
+        for slot in self.slots.values() {
+            slot.handle.deny(self.denied.all()).await;
         }
     }
 
@@ -201,8 +239,9 @@ impl Manager {
             }
             if !known {
                 let Some(running) = self.start(&id, gone.clone()) else { continue };
-                if let Some((_, denied)) = self.allowed.as_ref().filter(|(_, denied)| !denied.is_empty()) {
-                    running.handle.deny(denied.clone()).await;
+                let denied = self.denied.all();
+                if !denied.is_empty() {
+                    running.handle.deny(denied).await;
                 }
                 self.slots.insert(id.clone(), running);
                 table_changed = true;
@@ -225,26 +264,22 @@ impl Manager {
         }
     }
 
-    /// What served under a name that is gone, or was denied, must not come back with the name.
+    /// What served under a name that is gone must not come back with the name; what is denied may not run.
     async fn follow_removals(&mut self, desired: &Desired) {
-        let known: BTreeSet<SlotId> = desired.slots.keys().cloned().chain(self.commands().into_keys()).collect();
-        let allowed = (known, desired.deny.clone());
-        if self.allowed.as_ref() == Some(&allowed) {
+        if self.denied.by_catalog != desired.deny {
+            self.denied.by_catalog.clone_from(&desired.deny);
+            self.tell_denied().await;
+        }
+        let named: BTreeSet<SlotId> = desired.slots.keys().cloned().chain(self.commands().into_keys()).collect();
+        if self.named.as_ref() == Some(&named) {
             return;
         }
-        if self.allowed.as_ref().is_none_or(|(_, before)| *before != allowed.1) {
-            for slot in self.slots.values() {
-                slot.handle.deny(allowed.1.clone()).await;
-            }
-        }
-        self.allowed = Some(allowed.clone());
-        let keep = move |slot: &SlotId, sha256: &Sha256| allowed.0.contains(slot) && !allowed.1.contains(sha256);
-        self.last_good.retain(|slot, artifact| keep(slot, &artifact.sha256));
+        self.remembered.retain(|slot, _| named.contains(slot));
+        self.named = Some(named.clone());
         let shared = self.shared.clone();
         // A disk that hangs must not hold up every slot.
         self.shared.tail.spawn(async move {
-            let kept = shared.recorder.keep_good(|good| keep(&good.slot, &good.artifact.sha256)).await;
-            if let Err(error) = kept {
+            if let Err(error) = shared.recorder.keep_slots(|slot| named.contains(slot)).await {
                 tracing::warn!(error = chain(&error), "the ledger still names what served under removed names");
             }
         });
@@ -291,7 +326,8 @@ impl Manager {
         let service = self.services.get(&id.service)?.clone();
         let route = SlotRoute::new(Absence::Hold { forecast: None });
         let effects = Effects { id: id.clone(), shared: self.shared.clone(), service };
-        let (handle, actor) = Actor::spawn(effects, route.clone(), self.numbers.clone(), self.last_good.remove(id));
+        let (handle, actor) =
+            Actor::spawn(effects, route.clone(), self.numbers.clone(), self.remembered.remove(id).unwrap_or_default());
         let id = id.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = actor.await {

@@ -272,7 +272,8 @@ mod tests {
         let text =
             format!("host.id = \"h\"\ncatalog.source = \"file:/c\"\n[service.a]\nroute = \"/a/{{version}}\"\n{text}");
         std::fs::write(&file, text).unwrap();
-        ServiceSpec::new(config::read(Some(&file), &Env::new()).unwrap().services.values().next().unwrap())
+        let config = config::read(Some(&file), &Env::new()).unwrap();
+        ServiceSpec::new(config.services.values().next().unwrap(), &config.host.id)
     }
 
     fn said(text: &str) -> Option<String> {

@@ -3,6 +3,8 @@
 //!
 //! Must not live here: what an answer means for the generation (that is `versiond-core`).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -11,6 +13,7 @@ use supervisor_protocol::contract::{Ready, Role};
 use supervisor_protocol::{Generation, Nonce};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use versiond_core::generation::Probe;
 use versiond_core::slot::Input;
 
@@ -26,9 +29,11 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 pub(crate) struct Subject {
     pub(crate) generation: Generation,
     pub(crate) role: Role,
-    pub(crate) running: std::sync::Arc<Running>,
+    pub(crate) running: Arc<Running>,
     pub(crate) link: ChildLink,
     pub(crate) nonce: Nonce,
+    /// It has served and does not now: it is asked whether it could again, and its drain is no reason against it.
+    pub(crate) standby: Arc<AtomicBool>,
 }
 
 /// What the rounds of one generation have found out.
@@ -53,10 +58,12 @@ impl Effects {
         let mut serving = false;
         let mut found = Found { since: Instant::now(), sockets: Sockets::Unknown, told: false };
         loop {
-            let probe = self.probe(&subject, &mut found).await.unwrap_or_else(|not| not);
-            found.sockets = if probe == Probe::Ready { Sockets::Own } else { Sockets::Unknown };
+            let standby = subject.standby.load(Ordering::Acquire);
+            let probe = self.probe(&subject, standby, &mut found).await.unwrap_or_else(|not| not);
+            found.sockets = if probe == Probe::Ready && !standby { Sockets::Own } else { Sockets::Unknown };
             serving = serving || probe == Probe::Ready;
-            if tell.send(Event::Input(Input::Probed(subject.generation, probe))).await.is_err() {
+            let probed = if standby { Input::Compared } else { Input::Probed };
+            if tell.send(Event::Input(probed(subject.generation, probe))).await.is_err() {
                 return;
             }
             let pause = if serving { self.shared.probes.live } else { self.shared.probes.ready };
@@ -65,9 +72,9 @@ impl Effects {
     }
 
     /// One round. An error is as good an answer as any other: what the round came to before its end.
-    async fn probe(&self, subject: &Subject, found: &mut Found) -> Result<Probe, Probe> {
+    async fn probe(&self, subject: &Subject, standby: bool, found: &mut Found) -> Result<Probe, Probe> {
         match subject.link.admin {
-            Admin::Socket(_) => self.probe_v1(subject, found).await,
+            Admin::Socket(_) => self.probe_v1(subject, standby, found).await,
             Admin::Port(admin) => self.probe_older(subject, admin, found).await,
             Admin::Nowhere => self.probe_guest(subject, found).await,
         }
@@ -75,8 +82,8 @@ impl Effects {
 
     /// The admin listener with the right nonce *and* the serving path, in one round, and the listening
     /// socket belongs to this generation's own processes (F04, F27). A worker serves no path,
-    /// and may say that it drains: it is paused until it is published.
-    async fn probe_v1(&self, subject: &Subject, found: &Found) -> Result<Probe, Probe> {
+    /// and may say that it drains: it is paused until it is published. So may one that is only compared with.
+    async fn probe_v1(&self, subject: &Subject, standby: bool, found: &Found) -> Result<Probe, Probe> {
         let Subject { link, nonce, .. } = subject;
         let within = self.shared.probes.timeout;
         let ready = link.ready(within).await.map_err(|error| not_ready(chain(&error)))?;
@@ -93,6 +100,7 @@ impl Effects {
         }
         match subject.role {
             Role::Worker => return Ok(Probe::Ready),
+            Role::Server if standby => return Ok(Probe::Ready),
             Role::Server => {}
         }
         if ready.draining {
@@ -173,35 +181,64 @@ impl Effects {
         }
     }
 
-    /// Tells the child to drain, then counts what it still has, until it has nothing. A child that counts nothing
-    /// has no lease any more when it comes to this; what it does beside is given the stop grace.
-    pub(crate) async fn drain_child(self, generation: Generation, link: ChildLink, tell: mpsc::Sender<Event>) {
+    /// Tells the child to drain, then counts what it still has, until it has nothing or the drain is taken back. A
+    /// call that has begun is waited for, so that none comes after that. A child that counts nothing has no lease any
+    /// more when it comes to this; what it does beside is given the stop grace.
+    pub(crate) async fn drain_child(
+        self,
+        generation: Generation,
+        link: ChildLink,
+        tell: mpsc::Sender<Event>,
+        taken_back: CancellationToken,
+    ) {
         let within = self.shared.probes.timeout;
-        let pause = self.shared.probes.drain;
+        let pause = |pause| taken_back.run_until_cancelled(tokio::time::sleep(pause));
         while let Err(error) = link.drain(within).await {
             tracing::warn!(slot = %self.id, %generation, error = chain(&error), "the child does not take its drain");
-            tokio::time::sleep(pause).await;
+            if pause(self.shared.probes.drain).await.is_none() {
+                return;
+            }
         }
-        loop {
-            match link.drain_status(within).await {
-                Ok(Count::Inflight(inflight)) => {
-                    let told = tell.send(Event::Input(Input::ChildLoad(generation, inflight))).await;
-                    if inflight == 0 || told.is_err() {
-                        return;
-                    }
-                }
+        while !taken_back.is_cancelled() {
+            let inflight = match link.drain_status(within).await {
+                Ok(Count::Inflight(inflight)) => Some(inflight),
                 Ok(Count::Unknown) => {
                     let grace = self.shared.timings.stop_grace;
                     tracing::warn!(slot = %self.id, %generation, ?grace, "it has no /drain/status: it is given its grace");
-                    tokio::time::sleep(grace).await;
-                    tell.send(Event::Input(Input::ChildLoad(generation, 0))).await.ok();
-                    return;
+                    pause(grace).await.map(|()| 0)
                 }
                 Err(error) => {
                     tracing::warn!(slot = %self.id, %generation, error = chain(&error), "no count from the child");
+                    None
+                }
+            };
+            if let Some(inflight) = inflight {
+                let taken_back = taken_back.clone();
+                let told = tell.send(Event::ChildLoad { generation, inflight, taken_back }).await;
+                if inflight == 0 || told.is_err() {
+                    return;
                 }
             }
-            tokio::time::sleep(pause).await;
+            pause(self.shared.probes.drain).await;
+        }
+    }
+
+    /// Takes a child's drain back, and looks whether it has.
+    pub(crate) async fn undrain(self, generation: Generation, link: ChildLink) {
+        let within = self.shared.probes.timeout;
+        loop {
+            let undrained = match link.resume(within).await {
+                Ok(()) => link.ready(within).await.map(|ready| !ready.draining),
+                Err(error) => Err(error),
+            };
+            match undrained {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(slot = %self.id, %generation, error = chain(&error), "the drain is not taken back");
+                }
+            }
+            tokio::time::sleep(self.shared.probes.drain).await;
         }
     }
 }

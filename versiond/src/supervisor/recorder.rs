@@ -1,12 +1,14 @@
 //! The one writer of the ledger: every durable step is recorded before it is taken.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use supervisor_protocol::Generation;
+use supervisor_protocol::{Generation, Sha256, SlotId};
 use tokio::sync::Mutex;
+use versiond_core::memory::Memory;
 
 use crate::faults::crash;
-use crate::ledger::{LastGood, Ledger, LedgerError, LedgerGeneration, LedgerState};
+use crate::ledger::{Ledger, LedgerError, LedgerGeneration, LedgerState};
 
 /// The ledger behind a lock, written off the runtime's threads. Cheap to clone.
 #[derive(Clone)]
@@ -63,30 +65,32 @@ impl Recorder {
         self.record(|state| state.next_generation = state.next_generation.max(generation.0 + 1)).await
     }
 
-    /// Notes a generation before its process runs anything. With state of its own it may migrate the slot's
-    /// data: whatever served from them before must not come back to them.
-    pub(crate) async fn begins(&self, entry: LedgerGeneration, local: bool) -> Result<(), RecordError> {
+    /// Notes a generation before its process runs anything.
+    pub(crate) async fn begins(&self, entry: LedgerGeneration) -> Result<(), RecordError> {
+        self.record(|state| state.generations.push(entry)).await
+    }
+
+    /// Notes what a slot must not forget.
+    pub(crate) async fn remember(&self, slot: &SlotId, memory: Memory) -> Result<(), RecordError> {
+        self.record(|state| state.remember(slot, memory)).await
+    }
+
+    /// Strikes off what slots that are no more have remembered.
+    pub(crate) async fn keep_slots(&self, keep: impl Fn(&SlotId) -> bool) -> Result<(), RecordError> {
+        self.record(|state| state.slots.retain(|known| keep(&known.slot))).await
+    }
+
+    /// Notes whether an operator lets these bytes run. Gives back everything that none does.
+    pub(crate) async fn deny(&self, sha256: Sha256, denied: bool) -> Result<BTreeSet<Sha256>, RecordError> {
         self.record(|state| {
-            if local {
-                state.last_good.retain(|good| good.slot != entry.slot || good.artifact.sha256 == entry.sha256);
+            if denied {
+                state.denied.insert(sha256);
+            } else {
+                state.denied.remove(&sha256);
             }
-            state.generations.push(entry);
         })
-        .await
-    }
-
-    /// Notes what serves in a slot now.
-    pub(crate) async fn serves(&self, good: LastGood) -> Result<(), RecordError> {
-        self.record(|state| {
-            state.last_good.retain(|entry| entry.slot != good.slot);
-            state.last_good.push(good);
-        })
-        .await
-    }
-
-    /// Strikes off what served in slots that are no more, or may not serve again.
-    pub(crate) async fn keep_good(&self, keep: impl Fn(&LastGood) -> bool) -> Result<(), RecordError> {
-        self.record(|state| state.last_good.retain(keep)).await
+        .await?;
+        Ok(self.inner.lock().await.state.denied.clone())
     }
 
     /// Strikes a generation off.

@@ -9,11 +9,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use supervisor_protocol::contract::Role;
-use supervisor_protocol::{ServiceName, Sha256, VersionName};
+use supervisor_protocol::{HostId, ServiceName, Sha256, VersionName};
+use versiond_core::policy::{Mode, Policy};
+use versiond_core::window::Window;
 
 use super::Routes;
 use super::program::{self, Program};
-use crate::config::{Config, Contract, Environment, FileTemplate, ServiceConfig, StandIn, Template};
+use crate::config::{Config, Contract, Environment, FileTemplate, RolloutMode, ServiceConfig, StandIn, Template};
 use crate::supervisor::child::chain;
 
 /// Programs that were configured before and may still run, or be gone back to.
@@ -40,6 +42,9 @@ pub(crate) struct ServiceSpec {
     pub(crate) non_ha: BTreeSet<String>,
     /// What is run, when that is not the catalog's to say.
     pub(crate) command: Option<Command>,
+    /// How changes are rolled out, and when they may begin.
+    pub(crate) policy: Policy,
+    pub(crate) window: Option<Window>,
 }
 
 /// The one slot of a service that is a command.
@@ -70,7 +75,7 @@ struct Specs {
 
 impl ServiceSpec {
     /// Looks at the program, if the service is one. Blocking.
-    pub(crate) fn new(service: &ServiceConfig) -> ServiceSpec {
+    pub(crate) fn new(service: &ServiceConfig, host: &HostId) -> ServiceSpec {
         let command = service.command.as_ref().map(|command| Command {
             slot: command.version.clone(),
             program: program::identify(service, command).map_err(|error| chain(&error)),
@@ -90,7 +95,17 @@ impl ServiceSpec {
             ha: service.ha,
             non_ha: service.non_ha.clone(),
             command,
+            policy: policy(service, host),
+            window: service.rollout.window.clone(),
         }
+    }
+
+    /// Whether a child that was started by this would be started otherwise by that. When changes begin is no part
+    /// of it.
+    pub(crate) fn is_told_otherwise(&self, other: &ServiceSpec) -> bool {
+        let rollout = |spec: &ServiceSpec| (spec.policy.clone(), spec.window.clone());
+        let (policy, window) = rollout(self);
+        ServiceSpec { policy, window, ..other.clone() } != *self
     }
 
     /// The program that it is, when it is one that can be run.
@@ -123,8 +138,9 @@ impl ServiceSpec {
 impl Settings {
     /// Looks at every program. Blocking.
     pub(crate) fn new(config: &Config) -> Settings {
-        let spec =
-            |(name, service): (&ServiceName, &ServiceConfig)| (name.clone(), Arc::new(ServiceSpec::new(service)));
+        let spec = |(name, service): (&ServiceName, &ServiceConfig)| {
+            (name.clone(), Arc::new(ServiceSpec::new(service, &config.host.id)))
+        };
         Settings { services: config.services.iter().map(spec).collect(), routes: Routes::new(config) }
     }
 }
@@ -136,6 +152,21 @@ impl Settings {
             let detail = spec.command.as_ref()?.program.as_ref().err()?;
             Some((name.clone(), detail.clone()))
         })
+    }
+}
+
+fn policy(service: &ServiceConfig, host: &HostId) -> Policy {
+    let rollout = &service.rollout;
+    Policy {
+        mode: match rollout.mode {
+            RolloutMode::Auto => Mode::Auto,
+            RolloutMode::Staged => Mode::Staged,
+            RolloutMode::Manual => Mode::Manual,
+        },
+        jitter: rollout.jitter,
+        // Another one on every host, and the same after every restart.
+        seed: host.as_str().bytes().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(byte)),
+        start_estimate: service.start_estimate,
     }
 }
 

@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use supervisor_protocol::admin::{DrainCause, DrainOutcome};
 use supervisor_protocol::{ByClass, Generation, StreamClass, Tick};
 
 use crate::timings::Timings;
 
 /// A drain under way: one absolute deadline, and one per class, all counted from its start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
     pub cause: DrainCause,
     pub successor: Option<Generation>,
@@ -59,6 +60,11 @@ impl Drain {
             .fold(self.deadline, Tick::min)
     }
 
+    /// Whether any of its work was cut.
+    pub(crate) fn has_cut(&self) -> bool {
+        StreamClass::ALL.into_iter().any(|class| *self.cut.get(class))
+    }
+
     /// Moves every deadline to `limit` where it lies later.
     pub(crate) fn shorten(&mut self, limit: Tick) {
         self.deadline = self.deadline.min(limit);
@@ -66,7 +72,7 @@ impl Drain {
     }
 
     pub(crate) fn end(&self, outcome: DrainOutcome, now: Tick) -> DrainEnd {
-        let cut_any = StreamClass::ALL.into_iter().any(|class| *self.cut.get(class));
+        let cut_any = self.has_cut();
         let outcome = if cut_any && outcome == DrainOutcome::Drained { DrainOutcome::DeadlineCut } else { outcome };
         DrainEnd {
             cause: self.cause,
@@ -78,7 +84,7 @@ impl Drain {
 }
 
 /// What came of a drain, as far as the pure part knows it. The shell adds what the leases counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainEnd {
     pub cause: DrainCause,
     pub successor: Option<Generation>,

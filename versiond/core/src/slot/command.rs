@@ -1,14 +1,18 @@
 //! What an operator's verb does to a slot. The steps that follow are the plan's.
 //!
-//! Must not live here: who may ask, and keeping an order over a restart (both are the shell's).
+//! What must outlive a restart is in the slot's memory, which the shell writes before it answers. Must not
+//! live here: who may ask (that is the shell's).
 
 use std::time::Duration;
 
-use supervisor_protocol::Tick;
 use supervisor_protocol::admin::{Verb, VerbRefused};
+use supervisor_protocol::{Sha256, Tick};
 
 use super::Slot;
-use crate::generation::State;
+use crate::catalog::Artifact;
+use crate::goals;
+use crate::memory::{Approval, RolledBack, Served};
+use crate::rollback;
 
 /// What a superseded drain still gets.
 pub const SUPERSEDED: Duration = Duration::from_secs(30);
@@ -16,31 +20,116 @@ pub const SUPERSEDED: Duration = Duration::from_secs(30);
 impl Slot {
     /// Takes an operator's order, or says why not. To be followed by `handle(Input::Tick)`.
     pub fn command(&mut self, verb: &Verb, now: Tick) -> Result<(), VerbRefused> {
-        let nothing =
-            |detail: &str| VerbRefused::NothingToDo { verb: verb.as_str().to_owned(), detail: detail.to_owned() };
-        match verb {
-            Verb::Supersede => {
-                let drains = |state: &State| matches!(state, State::Retired { .. } | State::Draining { .. });
-                if !self.generations.values().any(|generation| drains(&generation.state)) {
-                    return Err(nothing("no generation of the slot drains"));
-                }
-                self.shorten_drains(now.after(SUPERSEDED));
-                Ok(())
-            }
-            Verb::Retry => {
-                if self.failures.is_empty() {
-                    return Err(nothing("nothing has failed"));
-                }
-                self.failures.clear();
-                Ok(())
-            }
-            Verb::Approve { .. }
-            | Verb::Hold
-            | Verb::Release
-            | Verb::Rollback { .. }
-            | Verb::Pin { .. }
-            | Verb::Unpin
-            | Verb::Restart => Err(nothing("this release does not have it")),
+        match self.order(verb, now)? {
+            Ok(()) => Ok(()),
+            Err(Nothing(detail)) => Err(VerbRefused::NothingToDo { verb: verb.as_str().to_owned(), detail }),
         }
     }
+
+    fn order(&mut self, verb: &Verb, now: Tick) -> Result<Result<(), Nothing>, VerbRefused> {
+        let nothing = |detail: &str| Ok(Err(Nothing(detail.to_owned())));
+        let ordered = goals::ordered(self).map(|ordered| ordered.sha256);
+        match verb {
+            Verb::Approve { accept_downtime, force_order } => {
+                let Some(sha256) = ordered else { return nothing("nothing is wanted") };
+                if goals::serves_desired(self) && !self.memory.took_back(&sha256) {
+                    return nothing("what is wanted serves");
+                }
+                self.memory.approved =
+                    Some(Approval { sha256, accept_downtime: *accept_downtime, force_order: *force_order });
+                self.memory.rolled_back = None;
+            }
+            Verb::Hold => self.memory.held = true,
+            Verb::Release => {
+                if !std::mem::take(&mut self.memory.held) {
+                    return nothing("no operator holds the slot");
+                }
+            }
+            Verb::Rollback { force } => return self.roll_back(*force, now),
+            Verb::Pin { sha256 } => {
+                let pin = match sha256 {
+                    Some(sha256) => self.known(sha256).ok_or_else(|| VerbRefused::UnknownArtifact {
+                        detail: format!("{} is neither wanted here nor has it served here lately", sha256.short()),
+                    })?,
+                    None => {
+                        let serving = self.serving().map(|serving| serving.artifact.clone());
+                        let Some(pin) = serving.or_else(|| self.memory.last_good.clone()) else {
+                            return nothing("nothing serves");
+                        };
+                        pin
+                    }
+                };
+                self.pin(pin, now);
+            }
+            Verb::Unpin => {
+                if self.memory.pin.take().is_none() {
+                    return nothing("the slot is not pinned");
+                }
+                self.reordered(ordered, now);
+            }
+            Verb::Retry => {
+                let taken_back = self.memory.rolled_back.take();
+                if self.failures.is_empty() && taken_back.is_none() && self.next_hold.is_none() {
+                    return nothing("nothing has failed");
+                }
+                self.failures.clear();
+                self.next_hold = None;
+            }
+            Verb::Restart => {
+                let Some(serving) = self.serving() else { return nothing("nothing serves") };
+                self.restart = Some(serving.number);
+            }
+            Verb::Supersede => {
+                if !self.generations.values().any(|generation| generation.drain().is_some()) {
+                    return nothing("no generation of the slot drains");
+                }
+                self.shorten_drains(now.after(SUPERSEDED));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Runs these bytes whatever the catalog says. They need not be known to the slot: the store has them.
+    pub fn pin(&mut self, artifact: Artifact, now: Tick) {
+        let before = goals::ordered(self).map(|ordered| ordered.sha256);
+        self.memory.rolled_back = None;
+        self.memory.pin = Some(artifact);
+        self.reordered(before, now);
+    }
+
+    /// Goes back to what had passed its trial before what is ordered now.
+    fn roll_back(&mut self, force: bool, now: Tick) -> Result<Result<(), Nothing>, VerbRefused> {
+        let nothing = |detail: &str| Ok(Err(Nothing(detail.to_owned())));
+        let Some(ordered) = goals::ordered(self).cloned() else { return nothing("nothing is wanted") };
+        let elsewhere = |way: &&Served| !way.artifact.is_same(&ordered);
+        let way = self.memory.baked.iter().filter(elsewhere).chain(self.memory.before.iter().filter(elsewhere)).next();
+        let Some(way) = way.cloned() else { return nothing("nothing else has served here") };
+        if self.memory.took_back(&ordered.sha256) {
+            return nothing("the slot has gone back already");
+        }
+        let blocked = rollback::blocked(self, &ordered, &way);
+        if let Some(detail) = blocked.filter(|_| !force || self.denied.contains(&way.artifact.sha256)) {
+            return Err(VerbRefused::RollbackUnsafe { detail });
+        }
+        let detail = "an operator went back".to_owned();
+        self.memory.rolled_back = Some(RolledBack { sha256: ordered.sha256, detail });
+        self.memory.last_good = Some(way.artifact.clone());
+        self.memory.before = None;
+        self.memory.baked = Some(way);
+        self.trial = None;
+        self.next_hold = None;
+        self.wanted_since = now;
+        Ok(Ok(()))
+    }
+
+    fn known(&self, sha256: &Sha256) -> Option<Artifact> {
+        let memory = &self.memory;
+        let served = memory.baked.iter().chain(&memory.before).map(|served| &served.artifact);
+        let running = self.generations.values().map(|generation| &generation.artifact);
+        let all = self.wanted().into_iter().chain(&memory.last_good).chain(served).chain(running);
+        all.into_iter().find(|artifact| artifact.sha256 == *sha256).cloned()
+    }
 }
+
+/// Why there is nothing to be done.
+struct Nothing(String);

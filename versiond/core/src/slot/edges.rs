@@ -1,14 +1,17 @@
-//! What an input and a step do to a slot: the edges of its generations, and the failures it remembers.
+//! What an input does to a slot: the edges of its generations, and the failures it remembers.
 //!
-//! Must not live here: the choice of a step (that is `plan`), or I/O.
+//! Must not live here: the choice of a step (that is `plan`), what a step does (`apply`), or I/O.
 
 use supervisor_protocol::admin::{DrainCause, DrainOutcome};
-use supervisor_protocol::contract::StateKind;
+use supervisor_protocol::time::millis;
 use supervisor_protocol::{Generation, Reason, Sha256, Tick};
 
-use crate::generation::{Drain, Ending, Exit, Failure, Gen, State};
+use crate::generation::{Drain, Ending, Exit, Failure, State};
+use crate::goals;
+use crate::memory::{Memory, RolledBack};
 use crate::plan;
-use crate::slot::{Failed, Input, NotLaunched, Slot, Step, Want};
+use crate::slot::{Failed, Input, NotLaunched, Quiescing, SUPERSEDED, Slot, Step, Want};
+use crate::window::Opening;
 
 /// What the shell was asked, and has failed at.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +29,7 @@ impl Slot {
     pub(super) fn take(&mut self, input: Input, now: Tick) -> Vec<Step> {
         match input {
             Input::Want(want) => {
-                match want {
-                    Want::Stop { deadline } => self.shorten_drains(deadline),
-                    // What is approved anew one day begins anew.
-                    Want::Nothing => self.last_good = None,
-                    Want::Serve(_) | Want::Keep(_) | Want::Force => {}
-                }
-                self.want = want;
+                self.wants(want, now);
                 Vec::new()
             }
             Input::Fetched(number) => {
@@ -63,15 +60,31 @@ impl Slot {
                 Vec::new()
             }
             Input::LaunchFailed(number, failed) => {
+                // A host without a free port says nothing of the build.
+                let blame = match &failed {
+                    NotLaunched::Failed(detail) => Some(format!("{number} could not be started: {detail}")),
+                    NotLaunched::Ports { .. } | NotLaunched::Ledger(_) => None,
+                };
+                if let Some(State::Starting { .. }) = self.state(number) {
+                    self.hold_failed(number, blame, now);
+                }
                 self.fail(number, Asked::Launch, now, |sha256, retry_in_ms| match failed {
                     NotLaunched::Ports { range } => Reason::PortsExhausted { range },
+                    NotLaunched::Ledger(detail) => Reason::LedgerUnwritable { detail },
                     NotLaunched::Failed(detail) => Reason::StartFailed { sha256, detail, retry_in_ms },
                 })
             }
             Input::Probed(number, probe) => {
                 let timings = self.timings.clone();
+                let generation = self.generations.get_mut(&number);
+                if let Some(ms) = generation.and_then(|generation| generation.probed(&probe, &timings, now)) {
+                    self.memory.started_within(ms);
+                }
+                Vec::new()
+            }
+            Input::Compared(number, probe) => {
                 if let Some(generation) = self.generations.get_mut(&number) {
-                    generation.probed(&probe, &timings, now);
+                    generation.compared(&probe, now);
                 }
                 Vec::new()
             }
@@ -88,12 +101,72 @@ impl Slot {
                 }
                 Vec::new()
             }
+            Input::Forecast(number, forecast_ms) => {
+                let candidate = self.candidate().map(|candidate| candidate.number);
+                if let Some(candidate) = candidate.filter(|_| self.wants_forecast(now) == Some(number)) {
+                    let before = self.quiescing.take().filter(|before| before.candidate == candidate);
+                    let since = before.map_or(now, |before| before.since);
+                    self.quiescing = Some(Quiescing { candidate, since, forecast_ms, at: now });
+                }
+                Vec::new()
+            }
             Input::Exited(number, exit) => self.exited(number, exit, now),
             Input::Denied(denied) => {
                 self.denied = denied;
+                self.shorten_denied(now);
+                Vec::new()
+            }
+            Input::Opening(opening) => {
+                self.opening = opening;
                 Vec::new()
             }
             Input::Tick => Vec::new(),
+        }
+    }
+
+    /// Something else is wanted. What was remembered for another hash is forgotten.
+    fn wants(&mut self, want: Want, now: Tick) {
+        let before = goals::ordered(self).map(|ordered| ordered.sha256);
+        match want {
+            Want::Stop { deadline } => {
+                self.shorten_drains(deadline);
+                self.holding = None;
+            }
+            // What is approved anew one day begins anew.
+            Want::Nothing => {
+                self.memory = Memory::default();
+                self.trial = None;
+                self.holding = None;
+            }
+            Want::Force => self.holding = None,
+            Want::Serve(_) | Want::Keep(_) => {}
+        }
+        self.want = want;
+        self.reordered(before, now);
+    }
+
+    /// After a change of what is ordered: from here on it is another change.
+    pub(super) fn reordered(&mut self, before: Option<Sha256>, now: Tick) {
+        let Some(sha256) = goals::ordered(self).map(|ordered| ordered.sha256) else { return };
+        self.memory.rolled_back = self.memory.rolled_back.take().filter(|taken_back| taken_back.sha256 == sha256);
+        self.memory.approved = self.memory.approved.take().filter(|approved| approved.sha256 == sha256);
+        if before != Some(sha256) {
+            self.wanted_since = now;
+            self.next_hold = None;
+            self.restart = None;
+        }
+    }
+
+    /// A candidate for which requests wait has failed. Where the old one comes back it is not stopped again for the
+    /// same bytes: a build that is to blame was taken back, any other waits for a while.
+    pub(super) fn hold_failed(&mut self, number: Generation, blame: Option<String>, now: Tick) {
+        let Some(holding) = self.holding.take_if(|holding| holding.new == number) else { return };
+        let Some(failed) = self.generations.get(&holding.new).map(|failed| failed.artifact.sha256) else { return };
+        self.next_hold = Some(now.after(self.timings.backoff_max));
+        let ordered = goals::ordered(self).is_some_and(|ordered| ordered.sha256 == failed);
+        let comes_back = self.memory.last_good.as_ref().is_some_and(|good| good.sha256 != failed);
+        if let Some(detail) = blame.filter(|_| ordered && comes_back) {
+            self.memory.rolled_back = Some(RolledBack { sha256: failed, detail });
         }
     }
 
@@ -129,6 +202,7 @@ impl Slot {
                 | State::Serving { .. }
                 | State::Retired { .. }
                 | State::Draining { .. }
+                | State::Parked { .. }
                 | State::Terminating { .. }
                 | State::Killing { .. },
                 Asked::Fetch | Asked::Describe | Asked::Launch,
@@ -140,9 +214,10 @@ impl Slot {
 
     fn exited(&mut self, number: Generation, exit: Exit, now: Tick) -> Vec<Step> {
         let Some(generation) = self.generations.get(&number) else { return Vec::new() };
-        let (sha256, since) = (generation.sha256(), generation.since);
+        let (artifact, sha256, since) = (generation.artifact.clone(), generation.sha256(), generation.since);
         match generation.state.clone() {
             State::Terminating { why: Ending::Drained(end), .. } | State::Killing { why: Ending::Drained(end), .. } => {
+                self.memory.stopped_within(millis(now.since(since)));
                 self.forget(number);
                 vec![Step::Forget(number, Some(end))]
             }
@@ -170,6 +245,10 @@ impl Slot {
                 });
                 let end =
                     Drain::begin(DrainCause::Crash, None, &self.timings, None, now).end(DrainOutcome::ProcessGone, now);
+                if self.trial.as_ref().is_some_and(|trial| trial.generation == number) {
+                    self.trial = None;
+                    self.take_back(&artifact, format!("{number} ended: {exit}"));
+                }
                 self.forget(number);
                 let absent = plan::absent(self, now);
                 self.absent = Some(absent);
@@ -177,6 +256,7 @@ impl Slot {
             }
             State::Starting { .. } | State::Warming { .. } | State::Ready { .. } => {
                 let detail = exit.to_string();
+                self.hold_failed(number, Some(format!("{number} ended before it was ready: {exit}")), now);
                 self.remember(sha256, now, |sha256, retry_in_ms| Reason::StartFailed { sha256, detail, retry_in_ms });
                 self.forget(number);
                 vec![Step::Forget(number, None)]
@@ -184,6 +264,7 @@ impl Slot {
             State::Fetching
             | State::Preflight
             | State::Waiting { .. }
+            | State::Parked { .. }
             | State::Terminating { why: Ending::Abandoned, .. }
             | State::Killing { why: Ending::Abandoned, .. } => {
                 self.forget(number);
@@ -192,120 +273,45 @@ impl Slot {
         }
     }
 
-    fn remember(&mut self, sha256: Sha256, now: Tick, reason: impl FnOnce(String, u64) -> Reason) {
+    pub(super) fn remember(&mut self, sha256: Sha256, now: Tick, reason: impl FnOnce(String, u64) -> Reason) {
         let count = self.failures.get(&sha256).map_or(0, |failure| failure.count) + 1;
         let pause = self.timings.backoff(count);
         let until = now.after(pause);
-        let reason = reason(sha256.to_string(), supervisor_protocol::time::millis(pause));
+        let reason = reason(sha256.to_string(), millis(pause));
         self.failures.insert(sha256, Failure { count, until, reason });
     }
 
-    fn forget(&mut self, number: Generation) {
+    pub(super) fn forget(&mut self, number: Generation) {
         self.generations.remove(&number);
+        self.holding = self.holding.take().filter(|holding| holding.new != number);
+        self.quiescing = self.quiescing.take().filter(|quiescing| quiescing.candidate != number);
+        self.restart = self.restart.filter(|restart| *restart != number);
         self.leases.remove(&number);
         self.child_load.remove(&number);
-    }
-
-    pub(super) fn apply(&mut self, step: &Step, now: Tick) {
-        match step {
-            Step::Fetch(number, artifact) => {
-                self.generations.insert(*number, Gen::begin(*number, artifact.clone(), now));
-            }
-            Step::Describe(_) => {}
-            Step::Start(number) => {
-                self.edge(*number, |generation| generation.start(now));
-                self.touch_data(*number);
-            }
-            Step::Publish { new, old } => {
-                self.absent = None;
-                self.last_good = self.generations.get(new).map(|generation| generation.artifact.clone());
-                self.edge(*new, |generation| generation.publish(now));
-                if let Some(old) = old {
-                    let drain = Drain::begin(DrainCause::Swap, Some(*new), &self.timings, None, now);
-                    self.edge(*old, |generation| generation.retire(drain, now));
-                }
-            }
-            Step::Withdraw(number, absent) => {
-                self.absent = Some(*absent);
-                let (cause, limit) = match self.want {
-                    Want::Stop { deadline } => (DrainCause::HostStop, Some(deadline)),
-                    Want::Force => (DrainCause::HostStop, Some(now)),
-                    Want::Serve(_) | Want::Keep(_) | Want::Nothing => (DrainCause::Removal, None),
-                };
-                let drain = Drain::begin(cause, None, &self.timings, limit, now);
-                self.edge(*number, |generation| generation.retire(drain, now));
-            }
-            Step::Absent(absent) => self.absent = Some(*absent),
-            Step::Cut(number, class) => {
-                if let Some(Gen { state: State::Retired { drain, .. } | State::Draining { drain, .. }, .. }) =
-                    self.generations.get_mut(number)
-                {
-                    *drain.cut.get_mut(*class) = true;
-                }
-            }
-            Step::DrainChild(number) => {
-                self.child_load.remove(number);
-                self.edge(*number, |generation| generation.drain_child(now));
-            }
-            Step::Terminate(number) => self.terminate(*number, now),
-            Step::Kill(number) => self.edge(*number, |generation| generation.kill(now)),
-            Step::Forget(number, _) => self.forget(*number),
-        }
-    }
-
-    /// A build with state of its own may migrate the slot's data before it says anything: whatever served from
-    /// them before cannot be trusted with them any more.
-    fn touch_data(&mut self, number: Generation) {
-        let Some(starting) = self.generations.get(&number) else { return };
-        let local = starting.facts().is_none_or(|facts| facts.state == StateKind::Local);
-        if local && self.last_good.as_ref().is_some_and(|good| !good.is_same(&starting.artifact)) {
-            self.last_good = None;
-        }
-    }
-
-    fn terminate(&mut self, number: Generation, now: Tick) {
-        let Some(generation) = self.generations.get(&number) else { return };
-        let (sha256, mut grace) = (generation.sha256(), self.timings.stop_grace);
-        let why = match &generation.state {
-            State::Retired { drain, .. } | State::Draining { drain, .. } => {
-                let empty = self.is_idle(number) && self.child_load.get(&number) == Some(&0);
-                let outcome = if empty { DrainOutcome::Drained } else { DrainOutcome::DeadlineCut };
-                Ending::Drained(drain.end(outcome, now))
-            }
-            State::Warming { deadline, detail, .. } => {
-                if now >= *deadline {
-                    let detail = detail.clone();
-                    self.remember(sha256, now, |sha256, retry_in_ms| Reason::NeverReady {
-                        sha256,
-                        detail,
-                        retry_in_ms,
-                    });
-                }
-                // It has admitted nothing, so there is nothing to wait for.
-                grace = grace.min(plan::CANDIDATE_GRACE);
-                Ending::Abandoned
-            }
-            State::Fetching
-            | State::Preflight
-            | State::Waiting { .. }
-            | State::Starting { .. }
-            | State::Ready { .. }
-            | State::Serving { .. }
-            | State::Terminating { .. }
-            | State::Killing { .. } => {
-                grace = grace.min(plan::CANDIDATE_GRACE);
-                Ending::Abandoned
-            }
-        };
-        self.edge(number, |generation| generation.terminate(why, grace, now));
     }
 
     /// Readiness that nobody has confirmed for too long is readiness no more.
     pub(super) fn expire(&mut self, now: Tick) {
         let timings = &self.timings;
         for generation in self.generations.values_mut() {
-            if generation.live_until(timings).is_some_and(|until| now >= until) {
-                generation.expire();
+            generation.expire(timings, now);
+        }
+        if let Some(holding) = &mut self.holding {
+            holding.covered_until = holding.covered_until.filter(|until| *until > now);
+        }
+        self.next_hold = self.next_hold.filter(|next| *next > now);
+        match self.opening {
+            Opening::Closed { opens } if opens <= now => self.opening = Opening::Open { closes: None },
+            Opening::Closed { .. } | Opening::Open { .. } => {}
+        }
+    }
+
+    /// What is denied leaves within the deadline of a superseded drain.
+    fn shorten_denied(&mut self, now: Tick) {
+        let limit = now.after(SUPERSEDED);
+        for generation in self.generations.values_mut().filter(|one| self.denied.contains(&one.artifact.sha256)) {
+            if let State::Retired { drain, .. } | State::Draining { drain, .. } = &mut generation.state {
+                drain.shorten(limit);
             }
         }
     }
@@ -315,13 +321,6 @@ impl Slot {
             if let State::Retired { drain, .. } | State::Draining { drain, .. } = &mut generation.state {
                 drain.shorten(limit);
             }
-        }
-    }
-
-    fn edge(&mut self, number: Generation, edge: impl FnOnce(&mut Gen) -> bool) {
-        if let Some(generation) = self.generations.get_mut(&number) {
-            let taken = edge(generation);
-            debug_assert!(taken, "{number} is {:?}: the plan took an edge that is not there", generation.phase());
         }
     }
 }

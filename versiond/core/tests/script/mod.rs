@@ -5,22 +5,32 @@
 //! [t=DURATION] want a | want a elsewhere | want keep | want nothing | want stop DURATION | want force
 //!              deny a
 //!              fetched g1 | fetch-failed g1 | wrong-hash g1 | unusable g1
-//!              described g1 none|local|shared | undescribed g1
+//!              want a irreversible
+//!              described g1 none|local|shared [undrain] [exclusive] [reads=3-5 writes=5] | undescribed g1
 //!              launched g1 | not-launched g1
 //!              probe g1 ready | probe g1 initializing | probe g1 unready
 //!              leases g1 [CLASS=COUNT…] | child g1 COUNT | exit g1 code=N|signal=N
+//!              compared g1 ready|unready | forecast g1 DURATION
+//!              window open | window closed DURATION
+//!              order approve [downtime] | order rollback [force] | order pin [a] | order VERB
 //!              tick | wake          (`wake` goes to the moment the slot asks for, and ticks)
 //! ```
 
+pub(crate) mod told;
+
 use std::time::Duration;
 
-use supervisor_protocol::contract::{Role, StateKind};
+use supervisor_protocol::admin::{Verb, VerbRefused};
+use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::time::parse_duration;
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
 use versiond_core::catalog::Artifact;
 use versiond_core::generation::{Exit, Facts, Probe};
+use versiond_core::memory::Memory;
+use versiond_core::policy::Policy;
 use versiond_core::slot::{Failed, Input, NotLaunched, Slot, Step, Want};
 use versiond_core::timings::Timings;
+use versiond_core::window::Opening;
 
 /// A slot, its clock, and the numbers it has been given.
 #[derive(Clone)]
@@ -35,6 +45,8 @@ pub(crate) struct Played {
     pub(crate) line: String,
     pub(crate) now: Tick,
     pub(crate) steps: Vec<Step>,
+    /// Why an order was not taken.
+    pub(crate) refused: Option<VerbRefused>,
     /// The slot as the line left it.
     pub(crate) slot: Slot,
 }
@@ -42,12 +54,27 @@ pub(crate) struct Played {
 impl Script {
     /// What serves counts as live for a day after it was last heard of: a story need not probe it on and on.
     pub(crate) fn new() -> Script {
-        Script::with(Timings { live_expiry: Duration::from_secs(86_400), ..Timings::default() }, None)
+        Script::with(calm(), None)
     }
 
     /// A slot in which this artifact served before a restart.
     pub(crate) fn with(timings: Timings, last_good: Option<&str>) -> Script {
-        Script { slot: Slot::new(timings, last_good.map(artifact)), now: Tick::ZERO, next: 1 }
+        Script::of(Slot::new(timings, Policy::default(), last_good.map(artifact).map(Memory::of).unwrap_or_default()))
+    }
+
+    /// A slot under this policy.
+    pub(crate) fn under(policy: Policy) -> Script {
+        Script::of(Slot::new(calm(), policy, Memory::default()))
+    }
+
+    /// What a restart leaves of a slot.
+    pub(crate) fn restarted(slot: &Slot) -> Script {
+        let memory = serde_json::from_str(&serde_json::to_string(slot.memory()).unwrap()).unwrap();
+        Script::of(Slot::new(calm(), Policy::default(), memory))
+    }
+
+    fn of(slot: Slot) -> Script {
+        Script { slot, now: Tick::ZERO, next: 1 }
     }
 
     /// Plays every line and returns what each did.
@@ -67,13 +94,28 @@ impl Script {
             self.now = self.now.max(at);
             words = vec!["tick"];
         }
+        if let ["order", rest @ ..] = &words[..] {
+            let taken = self.slot.command(&verb(rest).unwrap_or_else(|| panic!("no such order: `{line}`")), self.now);
+            if let Err(refused) = taken {
+                return Played { line: line.to_owned(), now: self.now, refused: Some(refused), ..self.nothing() };
+            }
+            words = vec!["tick"];
+        }
         let input = input(&words).unwrap_or_else(|| panic!("no such line: `{line}`"));
         let steps = self.slot.handle(input, Generation(self.next), self.now);
         if steps.iter().any(|step| matches!(step, Step::Fetch(..))) {
             self.next += 1;
         }
-        Played { line: line.to_owned(), now: self.now, steps, slot: self.slot.clone() }
+        Played { line: line.to_owned(), steps, ..self.nothing() }
     }
+
+    fn nothing(&self) -> Played {
+        Played { line: String::new(), now: self.now, steps: Vec::new(), refused: None, slot: self.slot.clone() }
+    }
+}
+
+fn calm() -> Timings {
+    Timings { live_expiry: Duration::from_secs(86_400), ..Timings::default() }
 }
 
 /// The artifact whose hash is that digit, again and again.
@@ -111,7 +153,13 @@ fn input(words: &[&str]) -> Option<Input> {
         ["fetch-failed", g] => Input::FetchFailed(generation(g)?, Failed::Fetch(said("connection refused"))),
         ["wrong-hash", g] => Input::FetchFailed(generation(g)?, Failed::Hash { found: "0".repeat(64) }),
         ["unusable", g] => Input::FetchFailed(generation(g)?, Failed::Artifact(said("two entries"))),
-        ["described", g, state] => Input::Described(generation(g)?, facts(state)?),
+        ["want", name, "irreversible"] => Input::Want(Want::Serve(Artifact { irreversible: true, ..artifact(name) })),
+        ["described", g, state, ref more @ ..] => Input::Described(generation(g)?, facts(state, more)?),
+        ["compared", g, "ready"] => Input::Compared(generation(g)?, Probe::Ready),
+        ["compared", g, "unready"] => Input::Compared(generation(g)?, Probe::NotReady { detail: said("no answer") }),
+        ["forecast", g, within] => Input::Forecast(generation(g)?, supervisor_protocol::time::millis(duration(within))),
+        ["window", "open"] => Input::Opening(Opening::Open { closes: None }),
+        ["window", "closed", at] => Input::Opening(Opening::Closed { opens: Tick::ZERO.after(duration(at)) }),
         ["undescribed", g] => Input::PreflightFailed(generation(g)?, said("no answer within 10 s")),
         ["launched", g] => Input::Launched(generation(g)?),
         ["not-launched", g] => Input::LaunchFailed(generation(g)?, NotLaunched::Failed(said("no such program"))),
@@ -127,7 +175,34 @@ fn input(words: &[&str]) -> Option<Input> {
     })
 }
 
-fn facts(state: &str) -> Option<Facts> {
+fn verb(words: &[&str]) -> Option<Verb> {
+    Some(match *words {
+        ["approve"] => Verb::Approve { accept_downtime: false, force_order: false },
+        ["approve", "downtime"] => Verb::Approve { accept_downtime: true, force_order: false },
+        ["hold"] => Verb::Hold,
+        ["release"] => Verb::Release,
+        ["rollback"] => Verb::Rollback { force: false },
+        ["rollback", "force"] => Verb::Rollback { force: true },
+        ["pin"] => Verb::Pin { sha256: None },
+        ["pin", name] => Verb::Pin { sha256: Some(artifact(name).sha256) },
+        ["unpin"] => Verb::Unpin,
+        ["retry"] => Verb::Retry,
+        ["restart"] => Verb::Restart,
+        ["supersede"] => Verb::Supersede,
+        _ => return None,
+    })
+}
+
+fn facts(state: &str, more: &[&str]) -> Option<Facts> {
+    let mut data = None;
+    for word in more {
+        if let Some((from, to)) = word.strip_prefix("reads=").and_then(|range| range.split_once('-')) {
+            data = Some(DataFormats { reads: [from.parse().ok()?, to.parse().ok()?], writes: to.parse().ok()? });
+        }
+    }
+    if let (Some(data), Some(writes)) = (&mut data, more.iter().find_map(|word| word.strip_prefix("writes="))) {
+        data.writes = writes.parse().ok()?;
+    }
     let state = match state {
         "none" => StateKind::None,
         "local" => StateKind::Local,
@@ -138,9 +213,9 @@ fn facts(state: &str) -> Option<Facts> {
         binary_version: "1.0".to_owned(),
         role: Role::Server,
         state,
-        undrain: false,
-        data: None,
-        exclusive: false,
+        undrain: more.contains(&"undrain"),
+        data,
+        exclusive: more.contains(&"exclusive"),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What must hold between the machine and the truth at any moment, while nothing happens, and at rest.
 
-use supervisor_protocol::Tick;
 use supervisor_protocol::admin::Phase;
+use supervisor_protocol::{Reason, Tick};
 use versiond_core::slot::{Absent, Input, Want};
 
 use crate::world::World;
@@ -31,7 +31,8 @@ impl World {
             Want::Nothing | Want::Stop { .. } | Want::Force => slot.is_gone(),
         };
         assert!(at_rest || !slot.reasons(now).is_empty(), "P11: it is not where it is wanted, and gives no reason");
-        if let (Want::Serve(_), false, None) = (&truth.want, at_rest, slot.candidate()) {
+        let waits = slot.serving().is_none() && truth.absent != Some(Absent::NotServing);
+        if let (Want::Serve(_), true, None) = (&truth.want, waits, slot.candidate()) {
             let latest = now.after(truth.timings.backoff_max);
             assert!(wake.is_some_and(|(at, _)| at <= latest), "P7: it waits for a new try and wakes for {wake:?}");
         }
@@ -45,9 +46,9 @@ impl World {
             .slot
             .candidate()
             .filter(|candidate| candidate.phase() == Phase::Preflight && candidate.facts().is_some());
-        let Some(candidate) = waiting else { return };
+        let Some(candidate) = waiting.filter(|_| self.truth.is_free()) else { return };
         let build = self.truth.lives[&candidate.number].build;
-        let local = self.truth.builds[build].state == supervisor_protocol::contract::StateKind::Local;
+        let local = self.truth.builds[build].is_alone();
         if self.truth.target.is_none() && local && self.truth.good.is_some_and(|good| good != build) {
             // What served from the data directory comes back before anything else touches it.
             return;
@@ -60,6 +61,8 @@ impl World {
         let others: Vec<&Life> = known.map(|(_, life)| life).collect();
         let life = &self.truth.lives[&candidate.number];
         let share = self.truth.shares(life) && others.iter().all(|other| self.truth.shares(other));
+        // What is kept for a way back is not in the way.
+        let others: Vec<&Life> = others.into_iter().filter(|other| !other.parked || other.stopped.is_some()).collect();
         let may_start = others.is_empty() || share && others.len() == 1;
         assert!(!may_start, "P4: {} waits and could start beside {} others", candidate.number, others.len());
     }
@@ -71,9 +74,9 @@ impl World {
             (Want::Serve(_), Absent::Hold { until }) => {
                 assert!(until.is_none_or(|until| until > self.truth.now), "a forecast that has passed: {until:?}");
             }
-            (Want::Keep(_), Absent::NotServing)
-            | (Want::Nothing, Absent::NotFound)
-            | (Want::Stop { .. } | Want::Force, Absent::Stopping) => {}
+            (Want::Serve(_) | Want::Keep(_), Absent::NotServing) => {}
+            (Want::Keep(_), Absent::Hold { .. }) => {}
+            (Want::Nothing, Absent::NotFound) | (Want::Stop { .. } | Want::Force, Absent::Stopping) => {}
             (want, absent) => panic!("a request is told {absent:?} while {want:?} is wanted"),
         }
     }
@@ -96,20 +99,23 @@ impl World {
         assert_eq!(drains, 0, "P7: every drain ends");
         match &truth.want {
             Want::Nothing | Want::Stop { .. } | Want::Force => assert!(slot.is_gone(), "P7: nothing is left"),
-            Want::Keep(_) => assert!(slot.candidate().is_none()),
+            Want::Keep(_) => {}
             Want::Serve(_) => {
                 let wanted = truth.wanted_build().expect("a build is wanted");
                 let build = &truth.builds[wanted];
                 let serving = truth.target.map(|target| truth.lives[&target].build);
-                let beside_local = truth.target.is_some_and(|target| {
-                    let shares = truth.shares(&truth.lives[&target]);
-                    !shares || build.state == supervisor_protocol::contract::StateKind::Local
-                });
+                let beside_local =
+                    truth.target.is_some_and(|target| !truth.shares(&truth.lives[&target]) || build.is_alone());
                 assert!(serving.is_none() || serving != truth.denied, "P6: what is denied serves");
+                if slot.memory().rolled_back.is_some() || truth.operated {
+                    // Not only the catalog's word counts: what serves was checked when it came.
+                    return;
+                }
                 if build.is_good(&truth.timings) && serving != Some(wanted) {
                     assert!(beside_local, "P7: a good build is wanted, {serving:?} serves");
                     let reasons = slot.reasons(truth.now);
-                    assert!(reasons.iter().any(|reason| reason.code() == "needs_window"), "F08: {reasons:?}");
+                    let waits = |reason: &Reason| matches!(reason.code(), "needs_window" | "quiescing");
+                    assert!(reasons.iter().any(waits), "F08: {reasons:?}");
                 }
                 let good = truth.good.filter(|good| Some(*good) != truth.denied);
                 if let Some(good) = good.filter(|good| truth.builds[*good].is_good(&truth.timings)) {

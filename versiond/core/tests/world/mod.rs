@@ -9,9 +9,13 @@ mod truth;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use supervisor_protocol::admin::Verb;
 use supervisor_protocol::{Generation, Reason, StreamClass, Tick};
 use versiond_core::generation::{Exit, Probe};
+use versiond_core::memory::Memory;
+use versiond_core::policy::Policy;
 use versiond_core::slot::{Failed, Input, NotLaunched, Slot, Want};
+use versiond_core::window::Opening;
 
 use story::{Fetch, Op, Story, Warm, artifact};
 use truth::{Life, Process, Stage, Truth};
@@ -21,7 +25,7 @@ const SETTLES: Duration = Duration::from_secs(600);
 /// In milliseconds: between rounds of probes, and the longest round.
 const PROBE_ROUND: u64 = 400;
 const PROBE_TIMEOUT: u64 = 1_000;
-const LIVE_ROUND: u64 = 5_000;
+const LIVE_ROUND: u64 = 2_000;
 
 pub(crate) struct World {
     slot: Slot,
@@ -34,6 +38,10 @@ pub(crate) struct World {
     failures_left: Vec<u8>,
     crashes_left: Vec<u8>,
     lost_probes: u8,
+    /// A forecast is on its way.
+    asked: bool,
+    /// Until when one, or every process that is not a candidate, says that it is not ready.
+    unready: Vec<(Option<Generation>, Tick)>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +57,8 @@ enum Event {
     Ends(Generation, Exit),
     /// The shell asks a draining child what it still has, which is nothing from this tick on.
     Count(Generation, Tick),
+    /// The forecast that is waited for is asked.
+    Forecast,
     Idle,
 }
 
@@ -71,10 +81,19 @@ impl World {
             target: None,
             absent: None,
             good: story.last_good,
+            named: story.last_good.into_iter().collect(),
             denied: None,
+            holding: None,
+            accepts: None,
+            operated: false,
+            closed_until: None,
         };
         let mut world = World {
-            slot: Slot::new(timings, story.last_good.map(artifact)),
+            slot: Slot::new(
+                timings,
+                Policy::default(),
+                story.last_good.map(artifact).map(Memory::of).unwrap_or_default(),
+            ),
             truth,
             next: Generation(1),
             queue: BTreeMap::new(),
@@ -83,6 +102,8 @@ impl World {
             failures_left: story.builds.iter().map(fetch_failures).collect(),
             crashes_left: story.builds.iter().map(crash_count).collect(),
             lost_probes: 0,
+            asked: false,
+            unready: Vec::new(),
         };
         world.deliver(Input::Tick);
         let mut at = 0;
@@ -132,10 +153,20 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Op(op) => self.op(op),
-            Event::Answer(Input::Probed(number, probe)) => {
+            Event::Answer(input @ (Input::Probed(number, _) | Input::Compared(number, _))) => {
                 // As the shell does it: the answer of a process that has ended meanwhile is its exit.
                 let exit = self.truth.lives[&number].exit;
-                self.deliver(exit.map_or(Input::Probed(number, probe), |exit| Input::Exited(number, exit)));
+                self.deliver(exit.map_or(input, |exit| Input::Exited(number, exit)));
+            }
+            // As the shell does it: what a drain that was taken back has counted is void.
+            Event::Answer(Input::ChildLoad(number, _)) if self.truth.lives[&number].stage != Stage::Draining => {}
+            Event::Forecast => {
+                self.asked = false;
+                let input = self.slot.wants_forecast(self.truth.now).map_or(Input::Tick, |number| {
+                    // It may be wrong either way.
+                    Input::Forecast(number, self.latency() * 4)
+                });
+                self.deliver(input);
             }
             Event::Answer(input) => self.deliver(input),
             Event::Launch(number) => self.launch(number),
@@ -192,8 +223,31 @@ impl World {
                 }
             }
             Op::LoseProbe => self.lost_probes += 1,
+            Op::Unready(lasts, common) => {
+                if let Some(target) = self.truth.target {
+                    let until = self.truth.now.after(Duration::from_millis(lasts));
+                    self.unready.push((if common { None } else { Some(target) }, until));
+                }
+            }
+            Op::Order(verb) => self.order(&verb),
+            Op::Close(lasts) => {
+                let opens = self.truth.now.after(Duration::from_millis(lasts + 1));
+                self.truth.closed_until = Some(opens);
+                self.deliver(Input::Opening(Opening::Closed { opens }));
+            }
             Op::Stale(choice) => self.stale(choice),
             Op::Tick => self.deliver(Input::Tick),
+        }
+    }
+
+    fn order(&mut self, verb: &Verb) {
+        let before = self.slot.clone();
+        match self.slot.command(verb, self.truth.now) {
+            Ok(()) => {
+                self.truth.ordered(verb, &self.slot);
+                self.deliver(Input::Tick);
+            }
+            Err(_) => assert_eq!(self.slot, before, "an order that is refused changes nothing"),
         }
     }
 
@@ -255,11 +309,14 @@ impl World {
     fn probe(&mut self, number: Generation) {
         let life = &self.truth.lives[&number];
         let (Process::Alive(since), published) = (life.process, life.published) else { return };
-        let age = u64::try_from(self.truth.now.since(since).as_millis()).unwrap();
+        let now = self.truth.now;
+        let age = u64::try_from(now.since(since).as_millis()).unwrap();
         let unready = Probe::NotReady { detail: "no answer".to_owned() };
-        let lost = published && self.lost_probes > 0;
+        let standby = life.retired.is_some() || life.parked;
+        let lost = published && !standby && self.lost_probes > 0;
+        let sick = self.unready.iter().any(|(who, until)| *until > now && who.is_none_or(|who| who == number));
         let probe = match self.truth.builds[life.build].warm {
-            _ if lost || life.retired.is_some() => unready,
+            _ if lost || (published && sick) => unready,
             Warm::ReadyAfter(ms) if age < ms => unready,
             Warm::InitializesFor(ms) if age < ms => Probe::Initializing { detail: "loading".to_owned() },
             Warm::ReadyAfter(_) | Warm::InitializesFor(_) => Probe::Ready,
@@ -268,7 +325,8 @@ impl World {
         };
         self.lost_probes -= u8::from(lost);
         let latency = self.latency() % PROBE_TIMEOUT;
-        self.schedule(latency, Event::Answer(Input::Probed(number, probe)));
+        let input = if standby { Input::Compared } else { Input::Probed };
+        self.schedule(latency, Event::Answer(input(number, probe)));
         self.schedule(latency + if published { LIVE_ROUND } else { PROBE_ROUND }, Event::Probe(number));
     }
 

@@ -22,6 +22,10 @@ impl World {
         }
         self.handle(input);
         self.check_state();
+        if !self.asked && self.slot.wants_forecast(self.truth.now).is_some() {
+            self.asked = true;
+            self.schedule(200, Event::Forecast);
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -54,9 +58,14 @@ impl World {
             Input::Probed(number, probe) => {
                 let life = self.life(*number);
                 life.ready = *probe == Probe::Ready;
+                life.misses = if life.ready { 0 } else { life.misses + 1 };
                 if let (Probe::Initializing { .. }, Some((extended, _))) = (probe, &mut life.warming) {
                     *extended = now;
                 }
+            }
+            Input::Compared(number, probe) => {
+                let life = self.life(*number);
+                life.misses = if *probe == Probe::Ready { 0 } else { life.misses + 1 };
             }
             Input::ChildLoad(number, load) => {
                 let life = self.life(*number);
@@ -69,6 +78,8 @@ impl World {
             | Input::LaunchFailed(..)
             | Input::Leases(..)
             | Input::Exited(..)
+            | Input::Forecast(..)
+            | Input::Opening(_)
             | Input::Tick => {}
         }
     }
@@ -115,7 +126,9 @@ impl World {
                 return old.map(|old| Input::Leases(old, self.truth.lives[&old].counts()));
             }
             Step::Withdraw(number, _) => return Some(Input::Leases(*number, self.truth.lives[number].counts())),
-            Step::Absent(_) | Step::Forget(..) => {}
+            Step::Restore { old, .. } => return old.map(|old| Input::Leases(old, self.truth.lives[&old].counts())),
+            Step::Hold { old, .. } => return Some(Input::Leases(*old, self.truth.lives[old].counts())),
+            Step::Absent(_) | Step::Forget(..) | Step::Park(..) => {}
             Step::Cut(..) => self.later(Event::Idle),
             Step::DrainChild(number) => match self.truth.builds[self.truth.lives[number].build].drain {
                 ChildDrain::EmptyAfter(ms) => {

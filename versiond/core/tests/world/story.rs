@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use supervisor_protocol::contract::{Role, StateKind};
+use supervisor_protocol::admin::Verb;
+use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::{ByClass, Sha256, StreamClass};
 use versiond_core::catalog::Artifact;
 use versiond_core::generation::Facts;
@@ -27,6 +28,12 @@ pub(crate) struct Story {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Build {
     pub(crate) state: StateKind,
+    /// It needs something of the host for itself.
+    pub(crate) exclusive: bool,
+    /// It can take a drain back.
+    pub(crate) undrain: bool,
+    /// The format it writes; it reads this one and the one before. Unknown without one.
+    pub(crate) format: Option<u32>,
     pub(crate) fetch: Fetch,
     pub(crate) describes: bool,
     pub(crate) launches: bool,
@@ -82,6 +89,12 @@ pub(crate) enum Op {
     Crash,
     /// One round of probes of the serving process goes wrong.
     LoseProbe,
+    /// The serving process says for so long that it is not ready; with a common cause all others do too.
+    Unready(u64, bool),
+    /// An operator's order.
+    Order(Verb),
+    /// The rollout window closes for so long.
+    Close(u64),
     /// An answer comes again although the generation has moved on.
     Stale(u8),
     Tick,
@@ -118,10 +131,15 @@ impl Build {
             binary_version: "1".to_owned(),
             role: Role::Server,
             state: self.state,
-            undrain: false,
-            data: None,
-            exclusive: false,
+            undrain: self.undrain,
+            data: self.format.map(|format| DataFormats { reads: [format.saturating_sub(1), format], writes: format }),
+            exclusive: self.exclusive,
         }
+    }
+
+    /// Whether it may never run beside another.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.state == StateKind::Local || self.exclusive
     }
 }
 
@@ -144,7 +162,8 @@ pub(crate) fn timings(short_drain: bool) -> Timings {
         backoff_min: seconds(1),
         backoff_max: seconds(8),
         backoff_reset: seconds(6),
-        hold: seconds(2),
+        bake: seconds(5),
+        hold: seconds(8),
     }
 }
 
@@ -181,8 +200,25 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..4usize).prop_map(Op::Deny),
         3 => Just(Op::Crash),
         1 => Just(Op::LoseProbe),
+        2 => (0..20_000u64, any::<bool>()).prop_map(|(lasts, common)| Op::Unready(lasts, common)),
+        4 => verb().prop_map(Op::Order),
+        1 => (0..20_000u64).prop_map(Op::Close),
         3 => any::<u8>().prop_map(Op::Stale),
         1 => Just(Op::Tick),
+    ]
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    prop_oneof![
+        any::<bool>().prop_map(|accept_downtime| Verb::Approve { accept_downtime, force_order: false }),
+        Just(Verb::Hold),
+        Just(Verb::Release),
+        any::<bool>().prop_map(|force| Verb::Rollback { force }),
+        prop::option::of(0..4usize).prop_map(|build| Verb::Pin { sha256: build.map(|build| artifact(build).sha256) }),
+        Just(Verb::Unpin),
+        Just(Verb::Retry),
+        Just(Verb::Restart),
+        Just(Verb::Supersede),
     ]
 }
 
@@ -215,9 +251,13 @@ fn build() -> impl Strategy<Value = Build> {
         1 => (0..5_000u64, 0..2i32).prop_map(|(after, code)| ChildDrain::ExitsAfter(after, code)),
     ];
     let stops = prop::option::weighted(0.85, 0..9_000u64);
-    (state, fetch, prop::bool::weighted(0.93), prop::bool::weighted(0.93), warm, crash, drain, stops).prop_map(
-        |(state, fetch, describes, launches, warm, crash, drain, stops)| Build {
+    let shape = (state, prop::bool::weighted(0.1), any::<bool>(), prop::option::of(1..4u32));
+    (shape, fetch, prop::bool::weighted(0.93), prop::bool::weighted(0.93), warm, crash, drain, stops).prop_map(
+        |((state, exclusive, undrain, format), fetch, describes, launches, warm, crash, drain, stops)| Build {
             state,
+            exclusive,
+            undrain,
+            format,
             fetch,
             describes,
             launches,

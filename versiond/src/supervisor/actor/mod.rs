@@ -8,22 +8,28 @@
 //!                       └──▶ SlotRoute (publish, withdraw), Target (retire, cut), Board, Recorder
 //! ```
 
+mod memory;
+mod publish;
 mod receipt;
 mod steps;
+mod transitions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use router_dataplane::{Load, SlotRoute, Target};
-use supervisor_protocol::admin::{Phase, Verb};
+use supervisor_protocol::admin::Verb;
 use supervisor_protocol::contract::Role;
-use supervisor_protocol::{ByClass, Generation, Reason, Sha256};
+use supervisor_protocol::{ByClass, Generation, Sha256, Tick};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use versiond_core::catalog::Artifact;
-use versiond_core::generation::{Exit, Gen, Probe};
-use versiond_core::slot::{Input, Slot, Step, Want};
+use versiond_core::generation::{Exit, Probe};
+use versiond_core::memory::Memory;
+use versiond_core::slot::{Input, NotLaunched, Slot, Step, Want};
+use versiond_core::window::Opening;
 
 use crate::board::{LifeView, SlotView};
 use crate::faults::{Fault, crash};
@@ -33,6 +39,13 @@ use crate::supervisor::command::Answer;
 use crate::supervisor::effects::{Effects, Event};
 use crate::supervisor::launch::Life;
 use crate::supervisor::preflight::Build;
+
+/// How often the forecast is asked that a change waits for.
+const FORECAST_EVERY: Duration = Duration::from_millis(200);
+/// How often the wall clock is compared with the rollout window.
+const WINDOW_LOOK: Duration = Duration::from_secs(30);
+/// What the wall clock may have moved without having been set.
+const WINDOW_STEP: Duration = Duration::from_secs(2);
 
 /// What the actor holds of one generation.
 #[derive(Default)]
@@ -48,15 +61,17 @@ struct Held {
     target: Option<Arc<Target>>,
     /// What the leases were when it was retired.
     at_retire: Option<Load>,
+    /// It is asked whether it could serve again.
+    standby: Arc<AtomicBool>,
+    /// Its child has been told to drain; this is how that is ended.
+    drain: Option<Draining>,
     view: LifeView,
 }
 
-/// What is logged when it changes.
-struct Standing {
-    phase: Phase,
-    sha256: Sha256,
-    failures: u32,
-    live: bool,
+/// The drain of a child, under way or over.
+struct Draining {
+    taken_back: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Held {
@@ -73,6 +88,12 @@ pub(crate) struct Actor {
     held: BTreeMap<Generation, Held>,
     events: mpsc::Receiver<Event>,
     tell: mpsc::Sender<Event>,
+    /// What the ledger holds of the slot's memory.
+    recorded: Memory,
+    /// When the forecast that the slot waits for is asked again.
+    forecast_at: Tick,
+    /// What the slot was last told of its rollout window.
+    opening: Opening,
 }
 
 /// How a slot is spoken to.
@@ -100,28 +121,44 @@ impl SlotHandle {
 }
 
 impl Actor {
-    /// Starts the actor of a slot in which `last_good` served before a restart. It ends once nothing is wanted of the slot and nothing is left.
+    /// Starts the actor of a slot that remembers this from before a restart. It ends once nothing is wanted of the
+    /// slot and nothing is left.
     pub(crate) fn spawn(
         effects: Effects,
         route: Arc<SlotRoute>,
         numbers: Arc<AtomicU64>,
-        last_good: Option<Artifact>,
-    ) -> (SlotHandle, tokio::task::JoinHandle<()>) {
+        memory: Memory,
+    ) -> (SlotHandle, JoinHandle<()>) {
         let (tell, events) = mpsc::channel(256);
-        let slot = Slot::new(effects.shared.timings.clone(), last_good);
+        let recorded = memory.clone();
+        let slot = Slot::new(effects.shared.timings.clone(), effects.service.now().policy.clone(), memory);
         let handle = SlotHandle { tell: tell.clone() };
-        let actor = Actor { effects, slot, route, numbers, held: BTreeMap::new(), events, tell };
+        let actor = Actor {
+            effects,
+            slot,
+            route,
+            numbers,
+            held: BTreeMap::new(),
+            events,
+            tell,
+            recorded,
+            forecast_at: Tick::ZERO,
+            opening: Opening::Open { closes: None },
+        };
         (handle, tokio::spawn(actor.run()))
     }
 
     async fn run(mut self) {
         self.show();
         loop {
-            let wake = self.slot.wake();
+            self.follow_window().await;
             let clock = self.effects.shared.clock;
+            let asked = self.slot.wants_forecast(clock.now());
+            let wake = self.slot.wake().map(|(at, _)| at);
+            let wake = wake.into_iter().chain(asked.map(|_| self.forecast_at)).chain(self.window_turns()).min();
             let sleep = async move {
                 match wake {
-                    Some((tick, _)) => tokio::time::sleep(tick.since(clock.now())).await,
+                    Some(tick) => tokio::time::sleep(tick.since(clock.now())).await,
                     None => std::future::pending().await,
                 }
             };
@@ -130,7 +167,7 @@ impl Actor {
                     Some(event) => event,
                     None => break,
                 },
-                () = sleep => Event::Input(Input::Tick),
+                () = sleep => Event::Input(self.due(asked)),
             };
             self.take(event).await;
             if self.slot.is_gone() && self.events.is_empty() {
@@ -140,10 +177,60 @@ impl Actor {
         self.effects.shared.board.set_slot(&self.effects.id, None);
     }
 
+    /// What the passing of time brings: the forecast that is waited for, or nothing more than itself.
+    fn due(&mut self, asked: Option<Generation>) -> Input {
+        let now = self.effects.shared.clock.now();
+        let target = asked.and_then(|asked| Some((asked, self.held.get(&asked)?.target.clone()?)));
+        match target.filter(|_| self.forecast_at <= now) {
+            Some((asked, target)) => {
+                self.forecast_at = now.after(FORECAST_EVERY);
+                Input::Forecast(asked, target.load().forecast_ms)
+            }
+            None => Input::Tick,
+        }
+    }
+
+    /// Tells the slot what its rollout window is now, when that is something else than before.
+    async fn follow_window(&mut self) {
+        let spec = self.effects.service.now();
+        self.slot.follow(&spec.policy);
+        let Some(window) = &spec.window else { return };
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let opening = window.opening(unix_now, self.effects.shared.clock.now());
+        let turned = match (self.opening, opening) {
+            // The moment itself moves by a second with every reading of the wall clock.
+            (Opening::Open { .. }, Opening::Open { .. }) => false,
+            (Opening::Closed { opens: before }, Opening::Closed { opens }) => {
+                before.since(opens).max(opens.since(before)) > WINDOW_STEP
+            }
+            (Opening::Open { .. }, Opening::Closed { .. }) | (Opening::Closed { .. }, Opening::Open { .. }) => true,
+        };
+        if turned {
+            self.opening = opening;
+            self.drive(Input::Opening(opening)).await;
+        }
+    }
+
+    /// When the window is looked at again: as it turns, and now and then, since a wall clock can be set.
+    fn window_turns(&self) -> Option<Tick> {
+        self.effects.service.now().window.as_ref()?;
+        let soon = self.effects.shared.clock.now().after(WINDOW_LOOK);
+        match self.opening {
+            Opening::Open { closes } => Some(closes.map_or(soon, |closes| closes.min(soon))),
+            Opening::Closed { opens } => Some(opens.min(soon)),
+        }
+    }
+
     async fn take(&mut self, event: Event) {
         let input = match event {
             Event::Input(Input::Probed(generation, probe)) => self.checked_probe(generation, probe),
+            // It may have been restored meanwhile: what counts is what is so now.
+            Event::Input(Input::Leases(generation, _)) => {
+                self.leases(generation).map_or(Input::Tick, |leases| Input::Leases(generation, leases))
+            }
             Event::Input(input) => input,
+            Event::ChildLoad { taken_back, .. } if taken_back.is_cancelled() => Input::Tick,
+            Event::ChildLoad { generation, inflight, .. } => Input::ChildLoad(generation, inflight),
             Event::Installed(generation, installed) => {
                 if let Some(held) = self.held.get_mut(&generation) {
                     held.installed = Some(installed);
@@ -162,7 +249,7 @@ impl Actor {
                 Input::Launched(generation)
             }
             Event::Command(verb, answer) => {
-                let taken = self.slot.command(&verb, self.effects.shared.clock.now());
+                let taken = self.command(&verb).await;
                 tracing::info!(slot = %self.effects.id, verb = verb.as_str(), refused = taken.as_ref().err().map(ToString::to_string), "order");
                 // Who gave it may be gone; it is in force all the same.
                 answer.send(taken).ok();
@@ -221,53 +308,23 @@ impl Actor {
                 self.numbers.compare_exchange(number + 1, number, Ordering::Relaxed, Ordering::Relaxed).ok();
             }
             self.log_transitions(&before);
+            let recorded = self.record().await;
             self.show();
             for step in steps {
                 let effect = step.name();
                 crash::before(effect);
-                inputs.extend(self.carry_out(step).await);
+                match (&step, &recorded) {
+                    // What a build may write is known before it can.
+                    (Step::Start(generation), Err(error)) => {
+                        let failed = NotLaunched::Ledger(error.clone());
+                        inputs.push(Input::LaunchFailed(*generation, failed));
+                    }
+                    _ => inputs.extend(self.carry_out(step).await),
+                }
                 crash::after(effect);
             }
         }
         self.show();
-    }
-
-    /// Where each generation stands, and what is remembered of its build, to be compared after an input.
-    fn standing(&self) -> BTreeMap<Generation, Standing> {
-        let standing = |generation: &Gen| Standing {
-            phase: generation.phase(),
-            sha256: generation.sha256(),
-            failures: self.slot.failure_of(&generation.sha256()).map_or(0, |failure| failure.count),
-            live: generation.is_live(),
-        };
-        self.slot.generations().map(|generation| (generation.number, standing(generation))).collect()
-    }
-
-    fn log_transitions(&self, before: &BTreeMap<Generation, Standing>) {
-        let (after, slot) = (self.standing(), &self.effects.id);
-        for (generation, now) in &after {
-            let old = before.get(generation);
-            if old.map(|old| old.phase) != Some(now.phase) {
-                tracing::info!(%slot, %generation, to = now.phase.as_str(), "generation");
-                self.effects.shared.metrics.transition(slot, now.phase);
-            } else if let Some(old) = old.filter(|old| old.live != now.live) {
-                tracing::warn!(%slot, %generation, was = old.live, is = now.live, why = self.unready(), "live readiness");
-            }
-        }
-        for (generation, old) in before.iter().filter(|(generation, _)| !after.contains_key(generation)) {
-            let failure = self.slot.failure_of(&old.sha256).filter(|failure| failure.count > old.failures);
-            let text = failure.map(|failure| failure.reason.to_string());
-            tracing::info!(%slot, %generation, to = "gone", failure = text, "generation");
-            if let Some(failure) = failure {
-                self.effects.shared.metrics.failed(slot, failure.reason.code());
-            }
-        }
-    }
-
-    /// Why what serves is not ready.
-    fn unready(&self) -> Option<String> {
-        let mut reasons = self.slot.reasons(self.effects.shared.clock.now()).into_iter();
-        reasons.find(|reason| matches!(reason, Reason::Unready { .. })).map(|reason| reason.to_string())
     }
 
     fn show(&self) {

@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use router_dataplane::{Absence, Load, Target, TargetLabel, Upstream};
+use router_dataplane::{Absence, Load};
 use supervisor_protocol::admin::Phase;
-use supervisor_protocol::contract::Role;
 use supervisor_protocol::{Generation, Refusal};
 use tokio_util::sync::CancellationToken;
 use versiond_core::catalog::Artifact;
@@ -14,9 +13,8 @@ use versiond_core::generation::DrainEnd;
 use versiond_core::slot::{Absent, Input, Step};
 
 use super::receipt::receipt;
-use super::{Actor, exit_of};
+use super::{Actor, Draining, Held, exit_of};
 use crate::faults::Fault;
-use crate::ledger::LastGood;
 use crate::process::Signal;
 use crate::supervisor::child::chain;
 use crate::supervisor::effects::{Effects, Event};
@@ -33,10 +31,11 @@ impl Actor {
             Step::Fetch(generation, artifact) => self.fetch(generation, artifact),
             Step::Describe(generation) => self.describe(generation),
             Step::Start(generation) => self.start(generation),
-            Step::Publish { new, old } => {
-                let inputs = self.publish(new, old).await;
-                self.remember(new);
-                return inputs;
+            Step::Publish { new, old } => return self.publish(new, old).await,
+            Step::Restore { back, old } => return self.restore(back, old).await,
+            Step::Hold { old, until, .. } => {
+                self.route.withdraw(Absence::Hold { forecast: Some(until) });
+                return self.retire(old);
             }
             Step::Withdraw(generation, absent) => {
                 self.route.withdraw(absence(absent));
@@ -52,6 +51,7 @@ impl Actor {
                 }
             }
             Step::DrainChild(generation) => return self.drain_child(generation),
+            Step::Park(generation, end) => self.park(generation, end),
             Step::Terminate(generation) => self.signal(generation, self.stop_signal(generation)),
             Step::Kill(generation) => self.signal(generation, Signal::SIGKILL),
             Step::Forget(generation, end) => self.forget(generation, end),
@@ -116,7 +116,8 @@ impl Actor {
             Some(Phase::Terminating) => drop(running.signal(life.stop)),
             Some(Phase::Killing) | None => drop(running.signal(Signal::SIGKILL)),
             Some(_) => {
-                let subject = Subject { generation, role, running, link: life.link.clone(), nonce: life.nonce.clone() };
+                let (link, nonce, standby) = (life.link.clone(), life.nonce.clone(), held.standby.clone());
+                let subject = Subject { generation, role, running, link, nonce, standby };
                 let watch = self.effects.clone().watch(subject, self.tell.clone());
                 let cancel = held.cancel.clone();
                 tokio::spawn(async move { cancel.run_until_cancelled(watch).await });
@@ -125,99 +126,20 @@ impl Actor {
         held.life = Some(life);
     }
 
-    /// New first, then the old one retired, so that there is always a target (F02).
-    async fn publish(&mut self, new: Generation, old: Option<Generation>) -> Vec<Input> {
-        let faults = self.effects.shared.faults;
-        let Some(held) = self.held.get_mut(&new) else { return Vec::new() };
-        let Some(life) = &held.life else { return Vec::new() };
-        let role = held.role();
-        let label = TargetLabel {
-            service: self.effects.id.service.clone(),
-            version: self.effects.id.name.clone(),
-            generation: new,
-        };
-        let upstream = Upstream::Tcp(([127, 0, 0, 1], life.port.port()).into());
-        let target = Target::new(label, life.nonce.clone(), upstream, self.effects.shared.clock);
-        held.target = Some(target.clone());
-        held.view.target = Some(target.clone());
-        self.show();
-        self.effects.shared.metrics.published(&self.effects.id);
-        if role == Role::Worker {
-            self.set_to_work(new).await;
-            return old.map(|old| self.retire(old)).unwrap_or_default();
-        }
-        let mut inputs = Vec::new();
-        if faults.has(Fault::RetireFirst) {
-            self.route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
-            inputs.extend(old.map(|old| self.retire(old)).unwrap_or_default());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            self.route.publish(target);
-        } else {
-            self.route.publish(target);
-            inputs.extend(old.map(|old| self.retire(old)).unwrap_or_default());
-        }
-        if faults.has(Fault::NoDrain)
-            && let Some(old) = old
-        {
-            self.signal(old, Signal::SIGKILL);
-        }
-        inputs
-    }
-
-    /// After a restart this comes back, whatever the catalog says by then and whether that can be had.
-    fn remember(&self, generation: Generation) {
-        let Some(published) = self.slot.generations().find(|known| known.number == generation) else { return };
-        let good = LastGood { slot: self.effects.id.clone(), artifact: published.artifact.clone() };
-        // A disk that hangs must not hold up the slot; writes keep their order.
-        let effects = self.effects.clone();
-        self.effects.shared.tail.spawn(async move {
-            if let Err(error) = effects.shared.recorder.serves(good).await {
-                tracing::warn!(slot = %effects.id, %generation, error = chain(&error), "not remembered over a restart");
-            }
-        });
-    }
-
-    /// A worker gets no requests, and its target leases none; it begins by the end of its pause. One that does
-    /// not begin within a probe's time is told again and again, until it is retired.
-    async fn set_to_work(&mut self, generation: Generation) {
-        self.route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
-        if let Some(held) = self.held.get(&generation)
-            && let Some(life) = &held.life
-        {
-            let resume = self.effects.clone().resume(generation, life.link.clone());
-            let cancel = held.paused.clone();
-            let begun = tokio::spawn(async move { cancel.run_until_cancelled(resume).await });
-            tokio::time::timeout(self.effects.shared.probes.timeout, begun).await.ok();
-        }
-    }
-
-    /// No request finds it any more; what it admitted goes on, and is counted from here.
-    fn retire(&mut self, generation: Generation) -> Vec<Input> {
-        let Some(held) = self.held.get_mut(&generation) else { return Vec::new() };
-        let Some(target) = held.target.clone() else { return Vec::new() };
-        target.retire();
-        held.paused.cancel();
-        held.at_retire = Some(target.load());
-        let (cancel, tell) = (held.cancel.clone(), self.tell.clone());
-        tokio::spawn(async move {
-            if cancel.run_until_cancelled(target.idle()).await.is_some() {
-                let leases = target.load().by_class;
-                tell.send(Event::Input(Input::Leases(generation, leases))).await.ok();
-            }
-        });
-        self.leases(generation).map(|leases| Input::Leases(generation, leases)).into_iter().collect()
-    }
-
     fn drain_child(&mut self, generation: Generation) -> Vec<Input> {
         if self.effects.shared.faults.has(Fault::NoLease) {
             return vec![Input::ChildLoad(generation, 0)];
         }
-        if let Some(held) = self.held.get(&generation)
+        if let Some(held) = self.held.get_mut(&generation)
             && let Some(life) = &held.life
         {
-            let drain = self.effects.clone().drain_child(generation, life.link.clone(), self.tell.clone());
+            let (link, tell, taken_back) = (life.link.clone(), self.tell.clone(), CancellationToken::new());
+            let drain = self.effects.clone().drain_child(generation, link, tell, taken_back.clone());
             let cancel = held.cancel.clone();
-            tokio::spawn(async move { cancel.run_until_cancelled(drain).await });
+            let task = tokio::spawn(async move {
+                cancel.run_until_cancelled(drain).await;
+            });
+            held.drain = Some(Draining { taken_back, task });
         }
         Vec::new()
     }
@@ -228,7 +150,7 @@ impl Actor {
         life.map_or(Signal::SIGTERM, |life| life.stop)
     }
 
-    fn signal(&mut self, generation: Generation, signal: Signal) {
+    pub(super) fn signal(&mut self, generation: Generation, signal: Signal) {
         let Some(held) = self.held.get(&generation) else { return };
         let skip_grace = self.effects.shared.faults.has(Fault::NoLease);
         let signals = if skip_grace { vec![signal, Signal::SIGKILL] } else { vec![signal] };
@@ -245,31 +167,45 @@ impl Actor {
         }
     }
 
+    /// Its work is over and the process is kept: what it serves from now on is another drain's.
+    fn park(&mut self, generation: Generation, end: DrainEnd) {
+        let Some(mut held) = self.held.remove(&generation) else { return };
+        held.view.target = None;
+        held.view.child_load = None;
+        self.write_receipt(generation, &mut held, end);
+        self.held.insert(generation, held);
+    }
+
+    fn write_receipt(&self, generation: Generation, held: &mut Held, end: DrainEnd) {
+        let (Some(target), Some(sha256)) = (held.target.take(), held.sha256) else { return };
+        let (effects, at_retire) = (self.effects.clone(), held.at_retire.take());
+        let write = move |load: &Load| {
+            let receipt = receipt(effects.id.clone(), generation, sha256, end, at_retire.as_ref(), load);
+            tracing::info!(
+                slot = %effects.id, %generation, outcome = ?receipt.outcome, took_ms = receipt.took_ms,
+                at_start = receipt.at_start.total(), cut = receipt.cut.total(), "drained"
+            );
+            effects.shared.metrics.drained(&receipt);
+            effects.shared.board.add_receipt(receipt);
+        };
+        let load = target.load();
+        if load.inflight == 0 {
+            write(&load);
+        } else {
+            // What has died shows at its connections a moment later; at one that nobody reads, perhaps never.
+            self.effects.shared.tail.spawn(async move {
+                tokio::time::timeout(BREAKS_WITHIN, target.idle()).await.ok();
+                write(&target.load());
+            });
+        }
+    }
+
     fn forget(&mut self, generation: Generation, end: Option<DrainEnd>) {
         let Some(mut held) = self.held.remove(&generation) else { return };
         held.cancel.cancel();
         held.paused.cancel();
-        if let (Some(end), Some(target), Some(sha256)) = (end, held.target.take(), held.sha256) {
-            let (effects, at_retire) = (self.effects.clone(), held.at_retire.take());
-            let write = move |load: &Load| {
-                let receipt = receipt(effects.id.clone(), generation, sha256, end, at_retire.as_ref(), load);
-                tracing::info!(
-                    slot = %effects.id, %generation, outcome = ?receipt.outcome, took_ms = receipt.took_ms,
-                    at_start = receipt.at_start.total(), cut = receipt.cut.total(), "drained"
-                );
-                effects.shared.metrics.drained(&receipt);
-                effects.shared.board.add_receipt(receipt);
-            };
-            let load = target.load();
-            if load.inflight == 0 {
-                write(&load);
-            } else {
-                // What has died shows at its connections a moment later; at one that nobody reads, perhaps never.
-                self.effects.shared.tail.spawn(async move {
-                    tokio::time::timeout(BREAKS_WITHIN, target.idle()).await.ok();
-                    write(&target.load());
-                });
-            }
+        if let Some(end) = end {
+            self.write_receipt(generation, &mut held, end);
         }
         if let Some(life) = held.life.take() {
             self.effects.shared.tail.spawn(last_trace(self.effects.clone(), generation, life));

@@ -1,0 +1,48 @@
+//! What the slot remembers, written before what follows from it is done.
+//!
+//! Must not live here: what is worth remembering (that is `versiond-core`).
+
+use std::time::Duration;
+
+use supervisor_protocol::admin::{Verb, VerbRefused};
+
+use super::Actor;
+use crate::supervisor::child::chain;
+
+/// How long the slot waits for the disk. What serves must not wait for one that hangs; the write goes on, and a
+/// later one is compared with what is known to be there.
+const WITHIN: Duration = Duration::from_secs(5);
+
+impl Actor {
+    /// Takes an operator's order: in force once it is on the disk, so that a restart keeps it.
+    pub(super) async fn command(&mut self, verb: &Verb) -> Result<(), VerbRefused> {
+        let before = self.slot.clone();
+        self.slot.command(verb, self.effects.shared.clock.now())?;
+        self.record().await.map_err(|detail| {
+            self.slot = before;
+            VerbRefused::LedgerUnwritable { detail }
+        })
+    }
+
+    /// Writes what the slot remembers, if that has changed. The text says why it could not.
+    pub(super) async fn record(&mut self) -> Result<(), String> {
+        let memory = self.slot.memory().clone();
+        if memory == self.recorded {
+            return Ok(());
+        }
+        let (effects, written) = (self.effects.clone(), memory.clone());
+        let write = async move { effects.shared.recorder.remember(&effects.id, written).await };
+        // Not dropped half-way: writes keep their order.
+        let result = match tokio::time::timeout(WITHIN, self.effects.shared.tail.spawn(write)).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(chain(&error)),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err(format!("the disk has not answered within {WITHIN:?}")),
+        };
+        match &result {
+            Ok(()) => self.recorded = memory,
+            Err(error) => tracing::warn!(slot = %self.effects.id, error, "not remembered over a restart"),
+        }
+        result
+    }
+}
