@@ -10,6 +10,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use supervisor_protocol::admin::{ApiError, DrainRequest, Reloaded, Status, Verb, Why};
 use supervisor_protocol::api::{Method, ROUTES, Route};
+use supervisor_protocol::artifacts::{ArtifactList, ArtifactStatus, FetchRequest, GcReport};
 use supervisor_protocol::catalog::{AcceptRequest, CatalogCheck, CatalogReport, CheckRequest};
 use supervisor_protocol::events::Event;
 use supervisor_protocol::host::HostDrain;
@@ -87,6 +88,14 @@ impl Schemas {
                 // Each line of the answer is one of these.
                 let line = self.answered.subschema_for::<LogLine>().to_value();
                 Bodies { answered: ("application/x-ndjson", line), query, ..text("") }
+            }
+            (Method::Get, "/v1/artifacts") => self.answer::<ArtifactList>(),
+            (Method::Post, "/v1/artifacts") => {
+                let asked = self.asked.subschema_for::<FetchRequest>().to_value();
+                Bodies { asked: Some(asked), ..self.answer::<ArtifactStatus>() }
+            }
+            (Method::Post, "/v1/artifacts/gc") => {
+                Bodies { query: &[("dry_run", "true: only say what would be removed")], ..self.answer::<GcReport>() }
             }
             (Method::Get, "/metrics") => text("application/openmetrics-text"),
             (method, path) => panic!("{method} {path}: say here what is asked and answered"),

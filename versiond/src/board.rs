@@ -17,7 +17,7 @@ use supervisor_protocol::host::{
     GenerationLoad, HealthEntry, HealthStatus, HostDrain, HostState, ReadyAll, SlotReadiness,
 };
 use supervisor_protocol::time::millis;
-use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, SlotId, Tick};
+use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick};
 use tokio::sync::watch;
 use versiond_core::generation::{Facts, Gen, State};
 use versiond_core::host::Host;
@@ -56,6 +56,8 @@ struct Inner {
     blocked: BTreeMap<SlotId, Reason>,
     /// What is to be said of the configuration.
     notes: Vec<Reason>,
+    /// When an artifact that could not be had is fetched again at the earliest.
+    pauses: BTreeMap<Sha256, Tick>,
     /// The slots that the first catalog named; `None` until one has been read.
     expected: Option<BTreeSet<SlotId>>,
 }
@@ -95,6 +97,7 @@ impl Board {
                 receipts: VecDeque::new(),
                 blocked: BTreeMap::new(),
                 notes: Vec::new(),
+                pauses: BTreeMap::new(),
                 expected: None,
             }),
             seq: watch::Sender::new(1),
@@ -144,6 +147,15 @@ impl Board {
         if let Some(view) = self.inner.lock().slots.get_mut(id) {
             view.progress = progress;
         }
+    }
+
+    /// Notes until when an artifact that could not be had is not fetched again.
+    pub(crate) fn set_pause(&self, sha256: Sha256, until: Option<Tick>) {
+        let mut inner = self.inner.lock();
+        match until {
+            Some(until) => inner.pauses.insert(sha256, until),
+            None => inner.pauses.remove(&sha256),
+        };
     }
 
     /// Replaces what is known of the catalog.
@@ -343,7 +355,11 @@ impl Board {
                 ..inner.catalog.clone()
             },
             isolation: Isolation::least(),
-            slots: inner.slots.iter().map(|(id, view)| slot_status(id, view, inner.blocked.get(id), now)).collect(),
+            slots: inner
+                .slots
+                .iter()
+                .map(|(id, view)| slot_status(id, view, inner.blocked.get(id), &inner.pauses, now))
+                .collect(),
             receipts: inner.receipts.iter().cloned().collect(),
         }
     }
@@ -355,7 +371,7 @@ impl Board {
             inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| SlotWhy {
                 slot: id.clone(),
                 serving: view.slot.serving().map(|serving| serving.number),
-                reasons: reasons(view, inner.blocked.get(id), now)
+                reasons: reasons(view, inner.blocked.get(id), &inner.pauses, now)
                     .into_iter()
                     .map(|reason| WhyReason { text: reason.to_string(), reason })
                     .collect(),
@@ -430,18 +446,35 @@ fn health_status(generation: &Gen) -> HealthStatus {
     }
 }
 
-fn reasons(view: &SlotView, blocked: Option<&Reason>, now: Tick) -> Vec<Reason> {
+fn reasons(view: &SlotView, blocked: Option<&Reason>, pauses: &BTreeMap<Sha256, Tick>, now: Tick) -> Vec<Reason> {
     let mut reasons = view.slot.reasons(now);
     for reason in &mut reasons {
         if let (Reason::Fetching { received, total, .. }, Some((so_far, of))) = (reason, view.progress) {
             (*received, *total) = (so_far, of);
         }
     }
+    for reason in &mut reasons {
+        let (Reason::HashMismatch { expected: sha256, retry_in_ms, .. }
+        | Reason::FetchFailed { sha256, retry_in_ms, .. }
+        | Reason::ArtifactRefused { sha256, retry_in_ms, .. }) = reason
+        else {
+            continue;
+        };
+        // The slot may ask sooner, and is told the same without a fetch.
+        let until = sha256.parse().ok().and_then(|sha256: Sha256| pauses.get(&sha256));
+        *retry_in_ms = until.map_or(0, |until| millis(until.since(now))).max(*retry_in_ms);
+    }
     reasons.extend(blocked.cloned());
     reasons
 }
 
-fn slot_status(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, now: Tick) -> SlotStatus {
+fn slot_status(
+    id: &SlotId,
+    view: &SlotView,
+    blocked: Option<&Reason>,
+    pauses: &BTreeMap<Sha256, Tick>,
+    now: Tick,
+) -> SlotStatus {
     let generations = view.slot.generations().map(|generation| {
         let life = view.lives.get(&generation.number).cloned().unwrap_or_default();
         let load = life.target.as_ref().map(|target| target.load());
@@ -468,6 +501,6 @@ fn slot_status(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, now: Tick
         desired: view.slot.wanted().map(|wanted| wanted.sha256),
         ready: live(&view.slot),
         generations: generations.collect(),
-        reasons: reasons(view, blocked, now),
+        reasons: reasons(view, blocked, pauses, now),
     }
 }

@@ -19,6 +19,8 @@ pub mod config;
 mod events;
 pub mod faults;
 mod host;
+pub mod import;
+mod keeper;
 pub mod ledger;
 mod metrics;
 pub mod process;

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
+use supervisor_protocol::ServiceName;
 use versiond::faults::Faults;
 use versiond::reload::Origin;
-use versiond::{check, config, process, run};
+use versiond::{check, config, import, process, run};
 
 /// A supervisor that rolls versioned child processes without cutting a request.
 #[derive(Parser)]
@@ -37,6 +38,21 @@ enum Command {
     Effects,
     /// Validate the configuration, print every value with its origin and the time budget, bind nothing.
     Check {
+        /// The configuration file.
+        #[arg(long, env = "VERSIOND_CONFIG")]
+        config: Option<Utf8PathBuf>,
+    },
+    /// Take over what upstream's supervisor has installed below DIR, and its data, while versiond is stopped.
+    /// Nothing there is changed. Exit code 1 when something was refused.
+    ImportUpstream {
+        /// The folder with upstream's `bin` and `data`.
+        directory: Utf8PathBuf,
+        /// Whose versions the names are; the configuration's only service when it has one.
+        #[arg(long)]
+        service: Option<ServiceName>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
         /// The configuration file.
         #[arg(long, env = "VERSIOND_CONFIG")]
         config: Option<Utf8PathBuf>,
@@ -78,6 +94,9 @@ fn main() -> ExitCode {
         #[cfg(not(feature = "faults"))]
         Command::Run { config } => supervise(config, &env, Faults::default()),
         Command::Check { config } => check::main(config.as_deref(), &env),
+        Command::ImportUpstream { directory, service, dry_run, config } => {
+            import::main(config.as_deref(), &env, directory.as_std_path(), service, dry_run)
+        }
     }
 }
 

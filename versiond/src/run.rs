@@ -5,6 +5,7 @@
 //! 2. the sweep of what a dead predecessor left, before a port or a folder is used again;
 //! 3. the listeners, then the parts, then READY.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use router_dataplane::{
 };
 use supervisor_protocol::admin::CatalogStatus;
 use supervisor_protocol::headers::HostStamp;
-use supervisor_protocol::{BootNonce, Tick};
+use supervisor_protocol::{BootNonce, ServiceName, Tick};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
@@ -29,6 +30,7 @@ use crate::catalog::{self, CatalogView};
 use crate::config::{CatalogSource, Config, HostConfig};
 use crate::faults::{Fault, Faults, crash};
 use crate::host::{Endpoints, Lifecycle, Signals};
+use crate::keeper::Keeper;
 use crate::ledger::{Ledger, LedgerState};
 use crate::metrics::Metrics;
 use crate::process::sweep::{self, SweepError, sweep};
@@ -114,8 +116,19 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
     let store = Arc::new(store);
     let (catalog, catalog_handle) = catalog::open(&config, clock)?;
-    let entries = config.services.iter().map(|(name, service)| (name.clone(), service.entry.clone())).collect();
-    tokio::spawn(catalog::stage(catalog.clone(), store.clone(), entries, catalog_handle.staging()));
+    let entries = config.services.iter().map(|(name, service)| (name.clone(), service.entry.clone()));
+    let entries: BTreeMap<ServiceName, Option<String>> = entries.collect();
+    tokio::spawn(catalog::stage(catalog.clone(), store.clone(), entries.clone(), catalog_handle.staging()));
+    let keeper = Arc::new(Keeper {
+        store: store.clone(),
+        board: board.clone(),
+        recorder: recorder.clone(),
+        catalog: catalog.clone(),
+        rules: config.catalog.url_rules(),
+        entries,
+        runtime: tokio::runtime::Handle::current(),
+    });
+    tokio::spawn(keeper.clone().run());
     let looked_at = config.clone();
     let settings = tokio::task::spawn_blocking(move || Settings::new(&looked_at)).await?;
 
@@ -161,6 +174,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
         clock,
         commands,
         catalog: catalog_handle,
+        keeper,
         reload: reload.clone(),
         logs: spawner.logs(),
     };

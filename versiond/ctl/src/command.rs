@@ -10,7 +10,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::failure::{Failure, chain};
-use crate::{catalog, conformance, deny, drain, events, exit, logs, order, status, text, watch, why};
+use crate::{
+    catalog, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, status, text, watch, why,
+};
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
 #[derive(Parser)]
@@ -56,6 +58,14 @@ enum Command {
     Logs(logs::Args),
     /// The catalog in force; with `check` what another document would do, with `accept` the source is read now.
     Catalog(catalog::Args),
+    /// What the store holds and why, what is on its way there, and what could not be had.
+    Artifacts(fetch::ListArgs),
+    /// Bring an artifact into the store ahead.
+    Fetch(fetch::Args),
+    /// Remove from the store what nothing needs, and say why the rest stays.
+    Gc(gc::Args),
+    /// Take over what upstream's supervisor has installed, and its data, while versiond is stopped.
+    ImportUpstream(import::Args),
     /// Start a program under the contract, in temporary folders, and tell what of it holds.
     Conformance(conformance::Args),
 }
@@ -74,6 +84,10 @@ impl Command {
             Command::Events(args) => args.run(client).await,
             Command::Logs(args) => args.run(client).await,
             Command::Catalog(args) => args.run(client).await,
+            Command::Artifacts(args) => args.run(client).await,
+            Command::Fetch(args) => args.run(client).await,
+            Command::Gc(args) => args.run(client).await,
+            Command::ImportUpstream(args) => args.run(),
             Command::Conformance(args) => args.run().await,
         }
     }

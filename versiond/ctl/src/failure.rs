@@ -1,9 +1,11 @@
 //! Why a command failed, and the exit code that says so.
 
 use std::io;
+use std::path::PathBuf;
 
 use camino::Utf8PathBuf;
 use http::StatusCode;
+use supervisor_protocol::Reason;
 use supervisor_protocol::admin::ApiError;
 
 use crate::exit;
@@ -30,6 +32,12 @@ pub(crate) enum Failure {
     Schema { path: String, found: u64, known: u32 },
     #[error("refused: {} ({})", .0.message, .0.code)]
     Refused(ApiError),
+    #[error("{0} ({code})", code = .0.code())]
+    NotFetched(Reason),
+    #[error("{0}")]
+    Usage(&'static str),
+    #[error("{} cannot be run", program.display())]
+    NoDaemon { program: PathBuf, source: io::Error },
     #[error("the drain was taken back by someone else")]
     TakenBack,
     #[error("not drained within the time given, in flight: {load}")]
@@ -50,9 +58,11 @@ impl Failure {
             Failure::Unreachable { .. } => exit::UNREACHABLE,
             Failure::TimedOut { .. } => exit::TIMED_OUT,
             Failure::Refused(_) | Failure::TakenBack => exit::REFUSED,
-            Failure::Place(_) => exit::USAGE,
+            Failure::Place(_) | Failure::Usage(_) => exit::USAGE,
             Failure::Exchange { .. }
             | Failure::Ended
+            | Failure::NotFetched(_)
+            | Failure::NoDaemon { .. }
             | Failure::Token { .. }
             | Failure::Malformed { .. }
             | Failure::Schema { .. }

@@ -20,6 +20,24 @@ pub(crate) fn age(ms: u64) -> String {
     }
 }
 
+/// Bytes in the largest unit that leaves a whole number: `840 B`, `12 KiB`, `3 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    let mut value = count;
+    let mut units = ["B", "KiB", "MiB", "GiB"].into_iter().peekable();
+    while let Some(unit) = units.next() {
+        if value < 1_024 || units.peek().is_none() {
+            return format!("{value} {unit}");
+        }
+        value /= 1_024;
+    }
+    format!("{count} B")
+}
+
+/// As much of a hash as people compare.
+pub(crate) fn short(sha256: &supervisor_protocol::Sha256) -> String {
+    sha256.to_string()[..12].to_owned()
+}
+
 /// A table of columns and nothing else, so that it can be cut and searched with ordinary tools.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();

@@ -29,6 +29,6 @@ pub(super) fn body<T: Default + serde::de::DeserializeOwned>(bytes: &[u8]) -> Re
 }
 
 /// `SERVICE/VERSION`.
-pub(super) fn parse_slot(text: &str) -> Result<SlotId, String> {
+pub(crate) fn parse_slot(text: &str) -> Result<SlotId, String> {
     text.parse().map_err(|error: SlotIdError| chain(&error))
 }

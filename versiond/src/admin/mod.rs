@@ -5,6 +5,7 @@
 //! here: what they show (that is the board).
 
 mod answer;
+mod artifacts;
 mod catalog;
 mod drain;
 mod events;
@@ -25,11 +26,13 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use versiond_core::host::Cordon;
 
+pub(crate) use self::answer::parse_slot;
 use self::peer::{Origin, Policy};
 pub use self::socket::AdminError;
 pub(crate) use self::socket::{Listeners, bind};
 use crate::board::Board;
 use crate::catalog::CatalogHandle;
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::process::Logs;
 use crate::reload::Reload;
@@ -49,6 +52,7 @@ pub(crate) struct Admin {
     /// Readers of the event stream at once.
     readers: Arc<Semaphore>,
     catalog: CatalogHandle,
+    keeper: Arc<Keeper>,
     reload: Reload,
     logs: Arc<Logs>,
     log_readers: Arc<Semaphore>,
@@ -63,13 +67,14 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) commands: Commands,
     pub(crate) catalog: CatalogHandle,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) reload: Reload,
     pub(crate) logs: Arc<Logs>,
 }
 
 /// Serves the API for as long as the process lives, on a thread of its own.
 pub(crate) fn serve(
-    Parts { board, plane, metrics, recorder, clock, commands, catalog, reload, logs }: Parts,
+    Parts { board, plane, metrics, recorder, clock, commands, catalog, keeper, reload, logs }: Parts,
     listeners: Listeners,
     metrics_listener: Option<std::net::TcpListener>,
 ) -> std::io::Result<()> {
@@ -85,6 +90,7 @@ pub(crate) fn serve(
         waiters: Semaphore::new(64),
         readers: Arc::new(Semaphore::new(events::READERS)),
         catalog,
+        keeper,
         reload,
         logs,
         log_readers: Arc::new(Semaphore::new(logs::READERS)),

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use supervisor_protocol::api::Method::{self, Delete, Get, Post};
 
 use super::answer::refuse;
-use super::{Admin, catalog, drain, events, guard, logs, metrics, reload, status, verbs};
+use super::{Admin, artifacts, catalog, drain, events, guard, logs, metrics, reload, status, verbs};
 
 /// The whole API, behind its guard.
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -36,6 +36,9 @@ fn handlers() -> Vec<(Method, &'static str, MethodRouter<Arc<Admin>>)> {
         (Post, "/v1/catalog/accept", post(catalog::accept)),
         (Post, "/v1/catalog/check", post(catalog::check)),
         (Post, "/v1/reload", post(reload::reload)),
+        (Get, "/v1/artifacts", get(artifacts::list)),
+        (Post, "/v1/artifacts", post(artifacts::fetch)),
+        (Post, "/v1/artifacts/gc", post(artifacts::collect)),
         (Get, "/v1/services/{service}/versions/{version}/logs", get(logs::logs)),
         (Post, "/v1/services/{service}/versions/{version}/{verb}", post(verbs::order)),
         (Get, "/drain/status", get(drain::status)),

@@ -12,6 +12,7 @@
 //! A folder appears whole, by one rename of a folder whose files have been synced, or not at all. Several
 //! supervisors may share a store. Must not live here: when to fetch, and what is still needed.
 
+mod adopt;
 pub mod archive;
 mod collect;
 mod disk;
@@ -52,6 +53,7 @@ use crate::store::memory::{Failed, Memory};
 use crate::store::partial::Partial;
 use crate::store::transfer::{Stage, Transfers};
 
+pub use adopt::{Adopted, Elsewhere, adopt, hash};
 pub use collect::Mode;
 pub use error::{StoreError, Unusable};
 pub use keep::Uses;

@@ -63,6 +63,8 @@ impl Effects {
         let progress = move |received: u64, total: Option<u64>| board.set_progress(&id, Some((received, total)));
         let installed = self.shared.store.ensure(&artifact, spec.entry.as_deref(), &progress).await;
         self.shared.board.set_progress(&self.id, None);
+        let pause = self.shared.store.pause(artifact.sha256).map(|left| self.shared.clock.now().after(left));
+        self.shared.board.set_pause(artifact.sha256, pause);
         match installed {
             Ok(installed) => Event::Installed(generation, installed),
             Err(error) => failed(fetch_failure(&error)),

@@ -249,6 +249,9 @@ impl Actor {
                 Input::Launched(generation)
             }
             Event::Command(verb, answer) => {
+                if let (Verb::Retry, Some(wanted)) = (&verb, self.slot.wanted()) {
+                    self.effects.shared.store.forgive(wanted.sha256);
+                }
                 let taken = self.command(&verb).await;
                 tracing::info!(slot = %self.effects.id, verb = verb.as_str(), refused = taken.as_ref().err().map(ToString::to_string), "order");
                 // Who gave it may be gone; it is in force all the same.
