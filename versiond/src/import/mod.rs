@@ -142,7 +142,7 @@ fn prepare(
     service: Option<ServiceName>,
     dry_run: bool,
 ) -> Result<Report, String> {
-    let config = config::read(path, env).map_err(|error| config::chain(&error))?;
+    let config = config::read(path, env).map_err(|error| chain(&error))?;
     let mut services = config.services.keys();
     let only = services.next().filter(|_| services.next().is_none()).cloned();
     let Some(service) = service.or(config.catalog.service.clone()).or(only) else {
