@@ -144,11 +144,16 @@ pub(crate) fn ignored(source: &Source) -> Vec<String> {
     lines.map(|(number, _)| format!("{}:{number}: a test that does not run", source.path)).collect()
 }
 
-/// The functions that carry a test attribute.
+/// The functions that carry a test attribute, and the stories that a macro makes tests of.
 pub(crate) fn tests_in(text: &str) -> Vec<String> {
     let mut pending = false;
     let mut found = Vec::new();
+    let mut in_stories = false;
     for line in text.lines().map(str::trim) {
+        in_stories = (in_stories && line != "}") || line == "stories! {";
+        if in_stories && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && !line.is_empty() {
+            found.push(line.to_owned());
+        }
         // `#[test]`, `#[tokio::test]`, `#[test_case(…)]`, and what the macro of proptest wraps.
         pending |= line.starts_with("#[") && line.contains("test");
         let Some(name) = function(line) else { continue };

@@ -58,6 +58,8 @@ pub(crate) fn absent(slot: &Slot, now: Tick) -> Absent {
             Some(holding) => later(Some(holding.expected)),
             // Nothing comes by itself: to wait would be in vain.
             None if slot.candidate().is_none() && goals(slot).next().is_none() => Absent::NotServing,
+            // It is on its way already, whatever else has to wait.
+            None if slot.candidate().is_some_and(Gen::has_process) => later(None),
             None => later(next_try(slot)),
         },
         Want::Nothing => Absent::NotFound,
@@ -178,8 +180,7 @@ fn is_given_up(slot: &Slot, retired: &Gen, now: Tick) -> bool {
 fn is_way_back(slot: &Slot, generation: &Gen) -> bool {
     let wanted = matches!(slot.want, Want::Serve(_) | Want::Keep(_)) && slot.holding.is_none();
     let baked = slot.memory.baked.as_ref().is_some_and(|baked| baked.artifact.is_same(&generation.artifact));
-    let desired = goals::desired(slot).is_some_and(|desired| desired.is_same(&generation.artifact));
-    let needed = slot.is_on_trial() || (desired && !goals::serves_desired(slot));
+    let needed = slot.is_on_trial() || goals(slot).any(|goal| goal.is_same(&generation.artifact));
     wanted && baked && needed && !slot.denied.contains(&generation.sha256())
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
-#[allow(dead_code, reason = "each test takes its part of it")]
+#[allow(dead_code, reason = "shared by several")]
 mod script;
 
 use std::time::Duration;
