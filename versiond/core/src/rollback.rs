@@ -26,10 +26,13 @@ impl Slot {
             None => {}
             Some(since) => {
                 let ordered = goals::ordered(self).is_some_and(|ordered| ordered.is_same(&tried.artifact));
-                // Its predecessor was asked after it had failed, and could serve: the cause is no common one.
-                let better = self
-                    .way_back()
-                    .filter(|way| way.health().is_some_and(|health| health.is_sound() && health.answered > since));
+                // Its predecessor was asked after it had failed and could serve, and it still cannot since then: the
+                // cause is none that they share, nor one that is just passing.
+                let better = self.way_back().filter(|way| {
+                    way.health().is_some_and(|other| {
+                        other.is_sound() && other.answered > since && health.has_failed_since(other.answered)
+                    })
+                });
                 if let (true, Some(better)) = (ordered, better) {
                     let detail = format!("it was not ready while {} was: {}", better.number, health.detail);
                     let artifact = tried.artifact.clone();

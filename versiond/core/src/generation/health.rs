@@ -84,6 +84,11 @@ impl Health {
         }
     }
 
+    /// Whether its very last answer was a bad one, and came after this.
+    pub(crate) fn has_failed_since(&self, other: Tick) -> bool {
+        matches!(self.live, Live::Unready { hits: 0, .. }) && self.answered > other
+    }
+
     /// Whether its very last answer was a good one, and the verdict is too.
     pub(crate) fn is_sound(&self) -> bool {
         self.live == Live::Ready { misses: 0 }
