@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::http::{HeaderMap, Request, Response};
+use ::http::{HeaderMap, Method, Request, Response};
 use anyhow::Context;
 use bytes::Bytes;
 use camino::Utf8Path;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -43,18 +43,19 @@ impl Answer {
 /// Asks over a connection of its own.
 pub(crate) async fn get(host: SocketAddr, path: &str) -> anyhow::Result<Answer> {
     let stream = TcpStream::connect(host).await.with_context(|| format!("no connection to {host}"))?;
-    whole(stream, path).await
+    whole(stream, asks(Method::GET, path, "")).await
 }
 
 /// The same on a Unix socket.
 pub(crate) async fn get_unix(socket: &Utf8Path, path: &str) -> anyhow::Result<Answer> {
     let stream = UnixStream::connect(socket).await.with_context(|| format!("no connection to {socket}"))?;
-    whole(stream, path).await
+    whole(stream, asks(Method::GET, path, "")).await
 }
 
 /// The first line of an answer that may never end.
 pub(crate) async fn first_line(socket: &Utf8Path, path: &str) -> String {
-    let mut body = send(UnixStream::connect(socket).await.unwrap(), path).await.unwrap().into_body();
+    let mut body =
+        send(UnixStream::connect(socket).await.unwrap(), asks(Method::GET, path, "")).await.unwrap().into_body();
     let mut text = Vec::new();
     while !text.contains(&b'\n') {
         let data = body.frame().await.expect("a line before the end").unwrap().into_data().unwrap();
@@ -63,9 +64,20 @@ pub(crate) async fn first_line(socket: &Utf8Path, path: &str) -> String {
     String::from_utf8(text).unwrap().lines().next().unwrap().to_owned()
 }
 
-async fn whole<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, path: &str) -> anyhow::Result<Answer> {
+/// A request without more than it needs.
+pub(crate) fn asks(method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
+    let request = Request::builder().method(method).uri(path).header(::http::header::HOST, "versiond.test");
+    request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
+}
+
+/// Sends it, and waits for the whole answer.
+pub(crate) async fn whole<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<Answer> {
+    let path = request.uri().clone();
     let exchange = async {
-        let (head, body) = send(stream, path).await?.into_parts();
+        let (head, body) = send(stream, request).await?.into_parts();
         let body = body.collect().await.with_context(|| format!("{path}: the answer broke off"))?.to_bytes();
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     };
@@ -74,12 +86,12 @@ async fn whole<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, pa
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    path: &str,
+    request: Request<Full<Bytes>>,
 ) -> anyhow::Result<Response<Incoming>> {
     let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // What ends the driver also ends the exchange, where it is noticed.
     tokio::spawn(driver);
-    let request = Request::get(path).header(::http::header::HOST, "versiond.test").body(Empty::<Bytes>::new())?;
+    let path = request.uri().clone();
     sender.send_request(request).await.with_context(|| format!("{path}: no answer"))
 }
 
@@ -96,7 +108,7 @@ impl EventStream {
         let events = (ms / 50).max(1);
         let path = format!("{prefix}/sessions/one/stream?ms={ms}&events={events}");
         let stream = TcpStream::connect(host).await.unwrap();
-        let response = send(stream, &path).await.unwrap();
+        let response = send(stream, asks(Method::GET, &path, "")).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         let reader = EventReader::default();
         let mut stream = EventStream { body: response.into_body(), reader, check: StreamCheck::new(0, events) };

@@ -61,6 +61,11 @@ impl Mirror {
         let mut program = std::fs::read(build.program()).unwrap();
         // What follows the sections of an ELF file is not looked at.
         program.extend_from_slice(mark.as_bytes());
+        self.offer_program(program)
+    }
+
+    /// Offers these bytes as an artifact.
+    pub(crate) fn offer_program(&self, program: Vec<u8>) -> Release {
         let sha256 = sha256(&program).to_string();
         self.shared.artifacts.lock().insert(format!("/{sha256}"), program.into());
         Release { url: format!("http://{}/{sha256}", self.address), sha256 }

@@ -91,7 +91,7 @@ pub(crate) fn warm<'s>(slot: &'s Slot, artifact: &Artifact) -> Option<&'s Gen> {
     }
     let sound = |generation: &&Gen| generation.health().is_some_and(|health| health.live.is_ready());
     let warm = slot.generations.values().filter(|generation| generation.artifact.is_same(artifact));
-    warm.filter(|generation| generation.can_return()).filter(sound).last()
+    warm.filter(|generation| generation.can_return()).rfind(sound)
 }
 
 /// Why a change is not even fetched: an operator keeps the slot as it is, or has not said yes.

@@ -253,10 +253,8 @@ impl World {
                     process.ready = *good;
                 }
                 let probe = if *good { Probe::Ready } else { Probe::NotReady { detail: "no answer".to_owned() } };
-                let input = match act {
-                    Act::Compare(..) => Input::Compared(*number, probe),
-                    _ => Input::Probed(*number, probe),
-                };
+                let compares = matches!(act, Act::Compare(..));
+                let input = if compares { Input::Compared(*number, probe) } else { Input::Probed(*number, probe) };
                 daemon.tell(scope, input);
             }
             Act::Forecast(number) => {
@@ -322,7 +320,7 @@ impl World {
             Some(Do::Remember(memory)) => {
                 facts.taken_back.extend(memory.rolled_back.iter().map(|taken_back| taken_back.sha256.0[0]));
                 if scope.sabotage != Some(Sabotage::ForgetsMemory) {
-                    facts.disk.memory = memory;
+                    facts.disk.memory = *memory;
                 }
             }
             Some(Do::Handle(input)) => {
@@ -331,7 +329,7 @@ impl World {
                 promises::after_input(facts, daemon, &input, &steps)?;
                 let mut doing = Vec::new();
                 if *daemon.slot.memory() != facts.disk.memory {
-                    doing.push(Do::Remember(daemon.slot.memory().clone()));
+                    doing.push(Do::Remember(Box::new(daemon.slot.memory().clone())));
                 }
                 doing.extend(steps.into_iter().map(Do::Carry));
                 daemon.first(doing);

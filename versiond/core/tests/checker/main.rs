@@ -4,7 +4,7 @@
 //! [`world`] is the world, [`acts`] what may happen in it, [`promises`] what must hold, [`search`] the search. The
 //! slot and the host are the real ones. A world that is sabotaged must be found out: else the check proves nothing.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and print, and so may its helpers")]
 
 mod acts;
 mod promises;

@@ -17,18 +17,19 @@ fn must(holds: bool, what: impl FnOnce() -> String) -> Kept {
 /// What failed of a candidate touches nothing that serves.
 pub(crate) fn after_input(facts: &Facts, daemon: &Daemon, input: &Input, steps: &[Step]) -> Kept {
     let Route::Serving(serving) = daemon.rest.route else { return Ok(()) };
-    let failed = match input {
-        Input::FetchFailed(..) | Input::PreflightFailed(..) | Input::LaunchFailed(..) => true,
-        Input::Exited(number, _) => *number != serving,
-        _ => false,
-    };
-    let touches = |step: &Step| match step {
-        Step::Withdraw(number, _) | Step::Terminate(number) | Step::Kill(number) => *number == serving,
-        Step::Hold { old, .. } => *old == serving,
-        _ => false,
+    let candidate_ended = matches!(input, Input::Exited(number, _) if *number != serving);
+    let failed = matches!(input, Input::FetchFailed(..) | Input::PreflightFailed(..) | Input::LaunchFailed(..));
+    let touches = |step: &Step| {
+        matches!(
+            step,
+            Step::Withdraw(number, _) | Step::Terminate(number) | Step::Kill(number) | Step::Hold { old: number, .. }
+                if *number == serving
+        )
     };
     let is_wanted = facts.catalog.is_some() && daemon.host.leaving_since().is_none();
-    must(!failed || !is_wanted || !steps.iter().any(touches), || format!("P3: {input:?} leads to {steps:?}"))
+    must(!(failed || candidate_ended) || !is_wanted || !steps.iter().any(touches), || {
+        format!("P3: {input:?} leads to {steps:?}")
+    })
 }
 
 /// Each step by itself.

@@ -75,7 +75,7 @@ pub(crate) struct Rest {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) enum Do {
     Handle(Input),
-    Remember(Memory),
+    Remember(Box<Memory>),
     Carry(Step),
     Route(Route),
     Retire(Generation),
