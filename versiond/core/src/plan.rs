@@ -59,7 +59,9 @@ pub(crate) fn absent(slot: &Slot, now: Tick) -> Absent {
             // Nothing comes by itself: to wait would be in vain.
             None if slot.candidate().is_none() && goals(slot).next().is_none() => Absent::NotServing,
             // It is on its way already, whatever else has to wait.
-            None if slot.candidate().is_some_and(Gen::has_process) => later(None),
+            None if slot.candidate().is_some_and(|one| one.has_process() || ahead_of(slot, one).is_none()) => {
+                later(None)
+            }
             None => later(next_try(slot)),
         },
         Want::Nothing => Absent::NotFound,

@@ -12,8 +12,9 @@ pub enum Side {
 }
 
 /// Every effect by its name, which is what [`before`] and [`after`] are called with. Those of a slot's steps are
-/// the names of [`versiond_core::slot::Step`].
-pub const EFFECTS: [&str; 22] = [
+/// the names of [`versiond_core::slot::Step`], by what they do to the world: one that comes back is published, one
+/// that is held is withdrawn.
+pub const EFFECTS: [&str; 19] = [
     "absent",
     "catalog_keep",
     "cut",
@@ -23,14 +24,11 @@ pub const EFFECTS: [&str; 22] = [
     "fetch",
     "forget",
     "fork",
-    "hold",
     "kill",
     "ledger_write",
     "listen",
-    "park",
     "publish",
     "ready",
-    "restore",
     "start",
     "store_commit",
     "sweep",

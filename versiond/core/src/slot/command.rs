@@ -8,7 +8,7 @@ use std::time::Duration;
 use supervisor_protocol::admin::{Verb, VerbRefused};
 use supervisor_protocol::{Sha256, Tick};
 
-use super::Slot;
+use super::{Slot, Want};
 use crate::catalog::Artifact;
 use crate::goals;
 use crate::memory::{Approval, RolledBack, Served};
@@ -28,6 +28,11 @@ impl Slot {
 
     fn order(&mut self, verb: &Verb, now: Tick) -> Result<Result<(), Nothing>, VerbRefused> {
         let nothing = |detail: &str| Ok(Err(Nothing(detail.to_owned())));
+        match (&self.want, verb) {
+            (Want::Serve(_) | Want::Keep(_), _) | (_, Verb::Supersede) => {}
+            (Want::Nothing, _) => return nothing("the name is not approved"),
+            (Want::Stop { .. } | Want::Force, _) => return Err(VerbRefused::HostLeaving),
+        }
         let ordered = goals::ordered(self).map(|ordered| ordered.sha256);
         match verb {
             Verb::Approve { accept_downtime, force_order } => {
@@ -125,9 +130,9 @@ impl Slot {
     fn known(&self, sha256: &Sha256) -> Option<Artifact> {
         let memory = &self.memory;
         let served = memory.baked.iter().chain(&memory.before).map(|served| &served.artifact);
-        let running = self.generations.values().map(|generation| &generation.artifact);
-        let all = self.wanted().into_iter().chain(&memory.last_good).chain(served).chain(running);
-        all.into_iter().find(|artifact| artifact.sha256 == *sha256).cloned()
+        // What still drains may be of a name that was removed meanwhile.
+        let mut all = self.wanted().into_iter().chain(&memory.last_good).chain(served);
+        all.find(|artifact| artifact.sha256 == *sha256).cloned()
     }
 }
 

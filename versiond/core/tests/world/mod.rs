@@ -55,6 +55,8 @@ enum Event {
     LeaseEnds(Generation, u64),
     /// The process ends; it is noticed later.
     Ends(Generation, Exit),
+    /// The process ends after its drain, unless that was taken back.
+    Drains(Generation, Exit),
     /// The shell asks a draining child what it still has, which is nothing from this tick on.
     Count(Generation, Tick),
     /// The forecast that is waited for is asked.
@@ -183,6 +185,11 @@ impl World {
                 }
             }
             Event::Ends(number, exit) => self.ends(number, exit),
+            Event::Drains(number, exit) => {
+                if self.truth.lives[&number].stage == Stage::Draining {
+                    self.ends(number, exit);
+                }
+            }
             Event::Count(number, empty_at) => {
                 if let Process::Alive(_) = self.life(number).process {
                     let (load, latency) = (u64::from(self.truth.now < empty_at), self.latency());

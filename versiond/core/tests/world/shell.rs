@@ -136,7 +136,7 @@ impl World {
                     self.later(Event::Count(*number, empty_at));
                 }
                 ChildDrain::NoAnswer => {}
-                ChildDrain::ExitsAfter(ms, code) => self.schedule(ms, Event::Ends(*number, Exit::Code(code))),
+                ChildDrain::ExitsAfter(ms, code) => self.schedule(ms, Event::Drains(*number, Exit::Code(code))),
             },
             Step::Terminate(number) | Step::Kill(number) => self.signal(*number),
         }

@@ -277,6 +277,7 @@ impl Truth {
     fn publish(&mut self, new: Generation, old: Option<Generation>) {
         let life = self.life(new);
         assert!(life.ready, "P2: the latest probe of {new} did not say ready");
+        assert!(matches!(life.process, Process::Alive(_)), "P2: the process of {new} does not live");
         assert!(!life.published && life.stopped.is_none());
         life.published = true;
         self.take_over(new, old);
@@ -287,7 +288,6 @@ impl Truth {
         assert_eq!(old, self.target, "P4: what served is retired by the step that replaces it");
         let now = self.now;
         let life = self.life(new);
-        assert!(matches!(life.process, Process::Alive(_)), "P2: the process of {new} does not live");
         life.owes = true;
         let build = life.build;
         assert!(self.may_run(build), "P6: {new} is not approved");
@@ -424,7 +424,13 @@ impl Truth {
         if end.outcome == DrainOutcome::Drained {
             assert!(!cut && !life.lost, "P1: the receipt of {number} hides work that was cut");
             let left_by_itself = life.exit == Some(Exit::Code(0)) && life.child.unwrap_or(0) == 0;
-            assert!(life.child == Some(0) || left_by_itself, "the receipt of {number} counts what nobody counted");
+            assert!(
+                life.child == Some(0) || left_by_itself,
+                "the receipt of {number} counts what nobody counted: {:?} {:?} {:?}",
+                life.child,
+                life.exit,
+                life.stage
+            );
         }
     }
 

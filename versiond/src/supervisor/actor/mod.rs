@@ -314,7 +314,7 @@ impl Actor {
             let recorded = self.record().await;
             self.show();
             for step in steps {
-                let effect = step.name();
+                let effect = effect(&step);
                 crash::before(effect);
                 match (&step, &recorded) {
                     // What a build may write is known before it can.
@@ -334,6 +334,23 @@ impl Actor {
         let lives = self.held.iter().map(|(number, held)| (*number, held.view.clone())).collect();
         let view = SlotView { slot: self.slot.clone(), lives, progress: None };
         self.effects.shared.board.set_slot(&self.effects.id, Some(view));
+    }
+}
+
+/// What a step does to the world outside. Several do the same, for other reasons.
+fn effect(step: &Step) -> &'static str {
+    match step {
+        Step::Publish { .. } | Step::Restore { .. } => "publish",
+        Step::Withdraw(..) | Step::Hold { .. } => "withdraw",
+        Step::Forget(..) | Step::Park(..) => "forget",
+        Step::Fetch(..)
+        | Step::Describe(_)
+        | Step::Start(_)
+        | Step::Absent(_)
+        | Step::Cut(..)
+        | Step::DrainChild(_)
+        | Step::Terminate(_)
+        | Step::Kill(_) => step.name(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What became of the work that a generation had admitted, once it is over.
 
 use router_dataplane::Load;
-use supervisor_protocol::admin::{DrainCause, Receipt};
+use supervisor_protocol::admin::{DrainCause, DrainOutcome, Receipt};
 use supervisor_protocol::{ByClass, Generation, Sha256, SlotId, StreamClass};
 use versiond_core::generation::DrainEnd;
 
@@ -40,6 +40,10 @@ pub(super) fn receipt(
         cut,
         longest_ms: load.longest_since_retired_ms.unwrap_or_default(),
         took_ms: end.took_ms,
-        outcome: end.outcome,
+        // Its process may have ended with work in it just before the drain would have been over.
+        outcome: match end.outcome {
+            DrainOutcome::Drained if cut.total() > 0 => DrainOutcome::ProcessGone,
+            outcome => outcome,
+        },
     }
 }
