@@ -25,6 +25,7 @@ use versiond_core::slot::{Slot, Want};
 
 use crate::catalog::CatalogView;
 use crate::events::Events;
+use crate::metrics::Metrics;
 
 /// Receipts that are kept for the API.
 const RECEIPTS: usize = 200;
@@ -35,6 +36,7 @@ pub(crate) struct Board {
     inner: Mutex<Inner>,
     seq: watch::Sender<u64>,
     events: Events,
+    metrics: Arc<Metrics>,
     clock: Clock,
 }
 
@@ -84,8 +86,15 @@ pub(crate) struct LifeView {
 
 impl Board {
     /// A board without slots.
-    pub(crate) fn new(identity: Identity, host: Host, catalog: CatalogStatus, clock: Clock) -> Arc<Board> {
+    pub(crate) fn new(
+        identity: Identity,
+        host: Host,
+        catalog: CatalogStatus,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Arc<Board> {
         Arc::new(Board {
+            metrics,
             events: Events::new(identity.started),
             clock,
             identity,
@@ -129,6 +138,9 @@ impl Board {
             let changed = before.map(|old| told(id, old)) != view.as_ref().map(|new| told(id, new));
             // Under the lock, so that the stream has them in the order in which they happened.
             for transition in transitions(id, before.map(|view| &view.slot), view.as_ref().map(|view| &view.slot)) {
+                if transition.from == Some(Phase::Parked) && matches!(transition.to, Phase::Ready | Phase::Serving) {
+                    self.metrics.rolled_back(id);
+                }
                 self.events.push(Happening::Transition(transition), self.clock.now());
             }
             match view {
@@ -199,6 +211,14 @@ impl Board {
     pub(crate) fn pids(&self) -> Vec<u32> {
         let inner = self.inner.lock();
         inner.slots.values().flat_map(|view| view.lives.values()).filter_map(|life| life.pid).collect()
+    }
+
+    /// Every generation that has a process.
+    pub(crate) fn sockets(&self) -> Vec<(SlotId, Generation)> {
+        let inner = self.inner.lock();
+        let lives =
+            inner.slots.iter().flat_map(|(id, view)| view.lives.iter().map(move |(number, life)| (id, number, life)));
+        lives.filter(|(_, _, life)| life.pid.is_some()).map(|(id, number, _)| (id.clone(), *number)).collect()
     }
 
     /// Grows by every change that a router or an operator may wait for.

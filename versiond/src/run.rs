@@ -110,8 +110,8 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
         admin::remembered(state.cordon, clock.now()),
     );
     let identity = Identity { id: config.host.id.clone(), boot: boot.clone(), started: Tick::ZERO };
-    let board = Board::new(identity, host, unread(&config), clock);
     let metrics = Arc::new(Metrics::new());
+    let board = Board::new(identity, host, unread(&config), metrics.clone(), clock);
     let spawner = Spawner::start("/proc/self/exe".into()).context("the thread that forks")?;
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
     let store = Arc::new(store);
@@ -154,7 +154,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
         },
         metrics: metrics.clone(),
         pre_upgrade: pre_upgrade(&config, &catalog),
-        state_dir,
+        state_dir: state_dir.clone(),
         tail: tail.clone(),
     });
     let (orders, order) = watch::channel(Order::Follow);
@@ -177,6 +177,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
         keeper,
         reload: reload.clone(),
         logs: spawner.logs(),
+        state_dir,
     };
     admin::serve(parts, listeners.admin, listeners.metrics)?;
     tracing::info!(listen = %config.host.listen, admin = %config.host.admin, id = %config.host.id, "versiond runs");

@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod alerts;
 mod catalog;
 mod clock;
 mod cordon;

@@ -9,14 +9,14 @@ use crate::releases::{Build, Document};
 
 /// An exposition in the OpenMetrics text format, read strictly.
 #[derive(Debug, Default)]
-struct Exposition {
+pub(crate) struct Exposition {
     /// Type and help of each family.
-    families: BTreeMap<String, (String, String)>,
-    samples: BTreeMap<String, f64>,
+    pub(crate) families: BTreeMap<String, (String, String)>,
+    pub(crate) samples: BTreeMap<String, f64>,
 }
 
 impl Exposition {
-    fn read(text: &str) -> Exposition {
+    pub(crate) fn read(text: &str) -> Exposition {
         let mut read = Exposition::default();
         let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
         for line in body.lines() {

@@ -19,6 +19,7 @@ mod socket;
 mod status;
 mod verbs;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use router_dataplane::{Clock, Plane};
@@ -55,6 +56,7 @@ pub(crate) struct Admin {
     keeper: Arc<Keeper>,
     reload: Reload,
     logs: Arc<Logs>,
+    state_dir: PathBuf,
     log_readers: Arc<Semaphore>,
 }
 
@@ -70,11 +72,12 @@ pub(crate) struct Parts {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) reload: Reload,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) state_dir: PathBuf,
 }
 
 /// Serves the API for as long as the process lives, on a thread of its own.
 pub(crate) fn serve(
-    Parts { board, plane, metrics, recorder, clock, commands, catalog, keeper, reload, logs }: Parts,
+    Parts { board, plane, metrics, recorder, clock, commands, catalog, keeper, reload, logs, state_dir }: Parts,
     listeners: Listeners,
     metrics_listener: Option<std::net::TcpListener>,
 ) -> std::io::Result<()> {
@@ -93,6 +96,7 @@ pub(crate) fn serve(
         keeper,
         reload,
         logs,
+        state_dir,
         log_readers: Arc::new(Semaphore::new(logs::READERS)),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

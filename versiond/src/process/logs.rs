@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ const BATCH: usize = 256;
 #[derive(Debug, Default)]
 pub struct Logs {
     slots: Mutex<BTreeMap<SlotId, Arc<SlotLog>>>,
+    /// Lines that the log did not take.
+    lost: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,16 @@ pub enum NoLog {
 }
 
 impl Logs {
+    pub(super) fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lines that the log did not take since the start. What is remembered may have them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// The way in for a generation that is about to start.
     pub(super) fn open(&self, label: &OutputLabel) -> Writer {
         let id = SlotId { service: label.service.clone(), name: label.version.clone() };

@@ -134,6 +134,7 @@ impl LogQueue {
             state.bytes += cost;
             state.items.push_back(LogItem::Line { label: Arc::clone(label), stream, text });
         } else {
+            self.logs.count_lost();
             state.dropped.entry(label.generation).or_insert_with(|| (Arc::clone(label), 0)).1 += 1;
         }
         self.filled.notify_one();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use supervisor_protocol::{Generation, Sha256, SlotId};
 use tokio::sync::Mutex;
@@ -14,6 +15,7 @@ use crate::ledger::{Ledger, LedgerError, LedgerGeneration, LedgerState};
 #[derive(Clone)]
 pub(crate) struct Recorder {
     inner: Arc<Mutex<Inner>>,
+    failures: Arc<AtomicU64>,
 }
 
 struct Inner {
@@ -33,7 +35,7 @@ pub(crate) enum RecordError {
 
 impl Recorder {
     pub(crate) fn new(ledger: Ledger, state: LedgerState) -> Recorder {
-        Recorder { inner: Arc::new(Mutex::new(Inner { ledger: Some(ledger), state })) }
+        Recorder { inner: Arc::new(Mutex::new(Inner { ledger: Some(ledger), state })), failures: Arc::default() }
     }
 
     /// Applies a change and returns once it is on the disk. A change that could not be written is not
@@ -57,7 +59,16 @@ impl Recorder {
             }
             result
         });
-        written.await.unwrap_or(Err(RecordError::Lost))
+        let written = written.await.unwrap_or(Err(RecordError::Lost));
+        if written.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
+
+    /// Writes that have failed since the start.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Makes sure that a generation's number is never given out again.

@@ -1,0 +1,107 @@
+//! The metrics of the children: every live generation is asked at once, each within the same bound, so that one
+//! that is slow or silent costs the others nothing (F37).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::rt::TokioIo;
+use supervisor_protocol::{Generation, SlotId};
+use tokio::net::UnixStream;
+
+use super::exposition::Merged;
+
+/// How long a child may take. A reader of metrics waits ten seconds for all by custom.
+const WITHIN: Duration = Duration::from_secs(1);
+/// The largest text of one child, in bytes.
+const TEXT_MAX: usize = 1 << 20;
+
+/// A child that may have metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) slot: SlotId,
+    pub(crate) generation: Generation,
+    /// Its admin socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// What came of one child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scraped {
+    Text(String),
+    /// It has none, and says so.
+    None,
+    /// Silent, broken off, too long or no text.
+    Failed(&'static str),
+}
+
+/// What came of all of them.
+pub(super) struct Children {
+    pub(super) merged: Merged,
+    /// Of each child that has metrics: whether they could be read.
+    pub(super) up: Vec<(Subject, bool)>,
+}
+
+/// Asks all of them.
+pub(super) async fn all(subjects: Vec<Subject>) -> Children {
+    let texts = join_all(subjects.iter().map(|subject| async {
+        tokio::time::timeout(WITHIN, ask(&subject.socket)).await.unwrap_or(Scraped::Failed("no answer in time"))
+    }));
+    let (texts, mut merged, mut up) = (texts.await, Merged::default(), Vec::new());
+    for (subject, scraped) in subjects.into_iter().zip(texts) {
+        let read = match scraped {
+            Scraped::None => continue,
+            Scraped::Failed(why) => Err(why.to_owned()),
+            Scraped::Text(text) => {
+                let generation = subject.generation.0.to_string();
+                let labels = [
+                    ("service", subject.slot.service.as_str()),
+                    ("version", subject.slot.name.as_str()),
+                    ("generation", generation.as_str()),
+                ];
+                merged.add(&text, &labels).map_err(|error| error.to_string())
+            }
+        };
+        if let Err(why) = &read {
+            tracing::debug!(slot = %subject.slot, generation = %subject.generation, why, "no metrics of the child");
+        }
+        up.push((subject, read.is_ok()));
+    }
+    Children { merged, up }
+}
+
+async fn ask(socket: &PathBuf) -> Scraped {
+    let Ok(stream) = UnixStream::connect(socket).await else { return Scraped::Failed("no connection") };
+    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await else {
+        return Scraped::Failed("no HTTP");
+    };
+    let exchange = async move {
+        let request = Request::get("/metrics")
+            .header(header::HOST, "supervisor")
+            .header(header::CONNECTION, "close")
+            .body(Full::<Bytes>::default());
+        let Ok(request) = request else { return Scraped::Failed("not a request") };
+        let Ok(response) = sender.send_request(request).await else { return Scraped::Failed("it broke off") };
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Scraped::None,
+            _ => return Scraped::Failed("not 200"),
+        }
+        let Ok(body) = Limited::new(response.into_body(), TEXT_MAX).collect().await else {
+            return Scraped::Failed("it broke off, or was too long");
+        };
+        match String::from_utf8(body.to_bytes().into()) {
+            Ok(text) => Scraped::Text(text),
+            Err(_) => Scraped::Failed("no text"),
+        }
+    };
+    tokio::pin!(exchange);
+    tokio::select! {
+        scraped = &mut exchange => scraped,
+        // The last bytes may have come with the end of the connection.
+        _ = connection => exchange.await,
+    }
+}
