@@ -1,5 +1,6 @@
 //! What a run stands on: ports, the catalog server, a started versiond, a folder that goes afterwards.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,17 +34,29 @@ impl Stand {
     /// Starts (versiond, with the children of this folder) for these builds, one a slot.
     pub async fn raise(
         folder: &Utf8Path,
+        programs: (&Utf8Path, &Utf8Path),
+        first: &[Build],
+        fault: Option<Sabotage>,
+        longest_stream_s: u64,
+    ) -> anyhow::Result<Self> {
+        Self::raise_with_status(folder, programs, first, fault, longest_stream_s, None).await
+    }
+
+    /// The same, with the status endpoints at an address of their own.
+    pub async fn raise_with_status(
+        folder: &Utf8Path,
         (versiond, children): (&Utf8Path, &Utf8Path),
         first: &[Build],
         fault: Option<Sabotage>,
         longest_stream_s: u64,
+        status_listen: Option<SocketAddr>,
     ) -> anyhow::Result<Self> {
         let artifacts = Artifacts::pack(children)?;
         let (listen, child_ports) = pick_ports()?;
         let world = Arc::new(World::new(listen, first));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let catalog = Catalog::serve(listener, artifacts, first, Arc::clone(&world))?;
-        let config = Config { listen, child_ports, source: catalog.source(), longest_stream_s };
+        let config = Config { listen, status_listen, child_ports, source: catalog.source(), longest_stream_s };
         let supervisor = Supervisor::new(versiond, folder, &config, fault)?;
         supervisor.start()?;
         Ok(Self { world, catalog, supervisor })

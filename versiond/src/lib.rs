@@ -15,6 +15,7 @@ pub mod admin;
 mod board;
 pub mod catalog;
 pub mod check;
+pub mod cli;
 pub mod config;
 mod events;
 pub mod faults;

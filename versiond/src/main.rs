@@ -1,72 +1,13 @@
-//! The versiond program: its command line, and nothing else.
+//! The versiond program: which command, and nothing else.
 
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
-use clap::{Parser, Subcommand};
-use supervisor_protocol::ServiceName;
+use clap::Parser as _;
+use versiond::cli::{Cli, Command, EXIT_USAGE};
 use versiond::faults::Faults;
 use versiond::reload::Origin;
 use versiond::{check, config, import, process, run};
-
-/// A supervisor that rolls versioned child processes without cutting a request.
-#[derive(Parser)]
-#[command(name = "versiond", version = VERSION, disable_help_subcommand = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Supervise the services that the configuration names, until SIGTERM.
-    Run {
-        /// The configuration file.
-        #[arg(long, env = "VERSIOND_CONFIG")]
-        config: Option<Utf8PathBuf>,
-        /// Break one guard on purpose, to see that a check notices.
-        #[cfg(feature = "faults")]
-        #[arg(long)]
-        fault: Option<versiond::faults::Fault>,
-        /// Die at this point: EFFECT:before or EFFECT:after, and the passage that counts.
-        #[cfg(feature = "faults")]
-        #[arg(long, value_name = "EFFECT:SIDE[:N]")]
-        crash_at: Option<versiond::faults::crash::Point>,
-    },
-    /// List the effects that `--crash-at` knows.
-    #[cfg(feature = "faults")]
-    Effects,
-    /// Validate the configuration, print every value with its origin and the time budget, bind nothing.
-    Check {
-        /// The configuration file.
-        #[arg(long, env = "VERSIOND_CONFIG")]
-        config: Option<Utf8PathBuf>,
-    },
-    /// Take over what upstream's supervisor has installed below DIR, and its data, while versiond is stopped.
-    /// Nothing there is changed. Exit code 1 when something was refused.
-    ImportUpstream {
-        /// The folder with upstream's `bin` and `data`.
-        directory: Utf8PathBuf,
-        /// Whose versions the names are; the configuration's only service when it has one.
-        #[arg(long)]
-        service: Option<ServiceName>,
-        /// Only say what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// The configuration file.
-        #[arg(long, env = "VERSIOND_CONFIG")]
-        config: Option<Utf8PathBuf>,
-    },
-}
-
-/// With the features of the build, so that a release can be told from a build for tests.
-#[cfg(feature = "faults")]
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (features: faults)");
-#[cfg(not(feature = "faults"))]
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Exit code: the command line was not understood.
-const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == process::launch::SUBCOMMAND) {

@@ -2,13 +2,17 @@
 //! children reached directly, in the same run.
 //!
 //! [`proc`] reads the kernel's accounts of a process, [`load`] asks and listens; the sections are
-//! [`idle`], [`proxied`], [`streams`] and the swaps of a short demo.
+//! [`idle`], [`proxied`], [`interfaces`], [`streams`] and the swaps of a short demo.
 
 pub mod idle;
+pub mod interfaces;
 pub mod load;
 pub mod proc;
 pub mod proxied;
 pub mod streams;
+mod table;
+
+pub use self::table::table;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +27,7 @@ use crate::options::Options;
 use crate::report::{Added, Spread};
 use crate::scenario::{Build, Slot};
 use crate::stand::{self, Stand};
+use crate::supervisor::config::ADMIN_SOCKET;
 use crate::view::Output;
 use crate::watcher;
 
@@ -33,6 +38,8 @@ pub struct Size {
     /// Pairs of one round through versiond and one directly.
     pub pairs: u32,
     pub round: Duration,
+    /// How long the interfaces are asked under load.
+    pub interfaces: Duration,
     pub streams: usize,
 }
 
@@ -43,6 +50,7 @@ pub struct Bench {
     pub cores: usize,
     pub idle: idle::Idle,
     pub proxied: proxied::Proxied,
+    pub interfaces: interfaces::Interfaces,
     pub streams: streams::Streams,
     pub swaps: Swaps,
 }
@@ -69,11 +77,14 @@ pub async fn run(
 ) -> anyhow::Result<Bench> {
     let (folder, _temporary) = stand::folder(None)?;
     let first: Vec<Build> = (0..CHILDREN).map(|at| if at % 2 == 0 { Build::A } else { Build::B }).collect();
-    let stand = Stand::raise(&folder, programs, &first, None, 600).await?;
-    let measured = sections(&stand, size, &say).await;
+    // Free at this moment; nobody else is told of it.
+    let status = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    let stand = Stand::raise_with_status(&folder, programs, &first, None, 600, Some(status)).await?;
+    let socket = folder.join(ADMIN_SOCKET);
+    let measured = sections(&stand, (&socket, status), size, &say).await;
     stand.supervisor.stop(Duration::from_secs(60)).await?;
     stand.world.stop.cancel();
-    let (idle, proxied, streams) = measured?;
+    let (idle, proxied, interfaces, streams) = measured?;
     say("swaps under load");
     let (folder, _temporary) = stand::folder(None)?;
     let report = conductor::run(demo, programs, &folder, version.clone(), Output::Stderr).await?;
@@ -87,14 +98,15 @@ pub async fn run(
         client_added_ms: report.client_added_ms,
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(Bench { versiond: version, cores, idle, proxied, streams, swaps })
+    Ok(Bench { versiond: version, cores, idle, proxied, interfaces, streams, swaps })
 }
 
 async fn sections(
     stand: &Stand,
+    (socket, status_listen): (&Utf8Path, SocketAddr),
     size: Size,
     say: &impl Fn(&str),
-) -> anyhow::Result<(idle::Idle, proxied::Proxied, streams::Streams)> {
+) -> anyhow::Result<(idle::Idle, proxied::Proxied, interfaces::Interfaces, streams::Streams)> {
     stand.first_answers(CHILDREN).await?;
     let status = stand.supervisor.status().await?;
     let pids = Pids::of(stand, &status)?;
@@ -108,9 +120,12 @@ async fn sections(
     };
     say(&format!("requests, {} pairs of {} ms", size.pairs, size.round.as_millis()));
     let proxied = proxied::measure(&way, &pids, size).await?;
+    say("the interfaces under load");
+    let load = (proxied.proxied.per_second, proxied::CONNECTIONS);
+    let interfaces = interfaces::measure(&way.proxied, socket, status_listen, load, size.interfaces).await?;
     say(&format!("{} idle streams", size.streams));
     let streams = streams::measure(&way, &pids, size.streams).await?;
-    Ok((idle, proxied, streams))
+    Ok((idle, proxied, interfaces, streams))
 }
 
 /// The processes that are measured.
@@ -134,66 +149,4 @@ impl Pids {
 
 fn port_of(status: &Status, slot: Slot) -> Option<u16> {
     watcher::serving(watcher::slot_of(status, slot)?)?.port
-}
-
-/// The table for people.
-#[must_use]
-pub fn table(bench: &Bench) -> String {
-    let Bench { idle, proxied, streams, swaps, .. } = bench;
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-    table.set_header(["what", "measured", "beside it"]);
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
-    let ms = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-    let signed = |bytes: i64| format!("{:.1} KiB", bytes as f64 / 1_024.0);
-    for row in [
-        [
-            format!("idle memory of versiond, {CHILDREN} children"),
-            format!("{} RSS, {} PSS", mib(idle.versiond.rss_bytes), mib(idle.versiond.pss_bytes)),
-            format!("a child: {} PSS", mib(idle.child_pss_bytes_mean)),
-        ],
-        [
-            format!("idle CPU of versiond, {CHILDREN} children"),
-            format!("{:.3} % of a core", idle.versiond.cpu_percent),
-            format!("a child: {:.3} %", idle.child_cpu_percent_mean),
-        ],
-        [
-            "CPU of versiond for a request".to_owned(),
-            format!("{:.1} µs", proxied.versiond_cpu_us_per_request),
-            format!("the child: {:.1} µs", proxied.child_cpu_us_per_request),
-        ],
-        [
-            "latency of a request, p50".to_owned(),
-            format!("{:.3} ms", proxied.proxied.p50_ms),
-            format!("direct: {:.3} ms", proxied.direct.p50_ms),
-        ],
-        [
-            "latency of a request, p99".to_owned(),
-            format!("{:.3} ms", proxied.proxied.p99_ms),
-            format!("direct: {:.3} ms", proxied.direct.p99_ms),
-        ],
-        [
-            format!("requests a second, {} connections", proxied::CONNECTIONS),
-            format!("{:.0}", proxied.proxied.per_second),
-            format!("direct: {:.0}", proxied.direct.per_second),
-        ],
-        [
-            format!("memory of an idle stream, {}", streams.streams),
-            format!("{} in versiond", signed(streams.versiond_rss_bytes_per_stream)),
-            format!("{} in the child, direct", signed(streams.child_rss_bytes_per_stream_direct)),
-        ],
-        [
-            format!("approved to serving, {} swaps", swaps.swaps),
-            format!("{} p50", ms(swaps.approved_to_serving_ms.p50)),
-            format!("{} at most", ms(swaps.approved_to_serving_ms.max)),
-        ],
-        [
-            format!("short requests in swaps, {} streams", swaps.streams_alive),
-            format!("{:+.2} ms p50, {:+.2} ms p99", swaps.client_added_ms.p50, swaps.client_added_ms.p99),
-            format!("{} failed or cut", swaps.failed_and_cut),
-        ],
-    ] {
-        table.add_row(row);
-    }
-    table.to_string()
 }

@@ -32,6 +32,9 @@ struct Arguments {
     /// How long a round lasts, in milliseconds.
     #[arg(long, default_value_t = 1_000, value_name = "MS")]
     round: u64,
+    /// How long the interfaces are asked under load, in seconds.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    interfaces: u64,
     /// Idle streams that are opened.
     #[arg(long, default_value_t = 1_000)]
     streams: usize,
@@ -82,6 +85,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<(Bench, Utf8PathBuf)> 
         idle: Duration::from_secs(arguments.idle),
         pairs: arguments.pairs,
         round: Duration::from_millis(arguments.round),
+        interfaces: Duration::from_secs(arguments.interfaces),
         streams: arguments.streams,
     };
     let say = |what: &str| Output::Stderr.say(what);

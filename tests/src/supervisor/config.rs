@@ -17,6 +17,8 @@ pub const STATE: &str = "state";
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// Where the status endpoints are, when they have a listener of their own.
+    pub status_listen: Option<SocketAddr>,
     pub child_ports: RangeInclusive<u16>,
     /// Where the catalog is read.
     pub source: String,
@@ -28,16 +30,17 @@ impl Config {
     /// The file that versiond reads.
     #[must_use]
     pub fn to_toml(&self, folder: &Utf8Path) -> String {
-        let Config { listen, child_ports, source, longest_stream_s } = self;
+        let Config { listen, status_listen, child_ports, source, longest_stream_s } = self;
         let (first, last) = (child_ports.start(), child_ports.end());
         let drain = longest_stream_s + 30;
+        let status = status_listen.map_or_else(String::new, |address| format!("status_listen = \"{address}\"\n"));
         format!(
             r#"[host]
 id = "demo"
 listen = "{listen}"
 admin = "unix:{folder}/{ADMIN_SOCKET}"
 metrics = "none"
-state_dir = "{folder}/{STATE}"
+{status}state_dir = "{folder}/{STATE}"
 child_ports = "{first}-{last}"
 shutdown_budget = "{budget}s"
 
@@ -98,11 +101,13 @@ mod tests {
     fn the_file_is_toml_and_keeps_the_braces_of_its_templates() {
         let config = Config {
             listen: "127.0.0.1:8080".parse().unwrap(),
+            status_listen: Some("127.0.0.1:8081".parse().unwrap()),
             child_ports: 20_000..=20_098,
             source: "http://127.0.0.1:9/catalog.json".to_owned(),
             longest_stream_s: 15,
         };
         let file: toml::Table = config.to_toml(Utf8Path::new("/tmp/x")).parse().unwrap();
+        assert_eq!(file["host"]["status_listen"].as_str(), Some("127.0.0.1:8081"));
         assert_eq!(file["service"]["demo"]["route"].as_str(), Some("/{version}"));
         assert_eq!(file["host"]["child_ports"].as_str(), Some("20000-20098"));
         assert_eq!(file["host"]["admin"].as_str(), Some("unix:/tmp/x/admin.sock"));

@@ -133,7 +133,8 @@ async fn troubled() -> BTreeSet<String> {
     send(pid, nix::sys::signal::Signal::SIGKILL);
     node.publish_text("no catalog");
     node.until(|status| {
-        status.catalog.reason.is_some() && serving(status, "v0.3").is_some_and(|it| it.pid.is_some_and(|now| now != pid))
+        status.catalog.reason.is_some()
+            && serving(status, "v0.3").is_some_and(|it| it.pid.is_some_and(|now| now != pid))
     })
     .await;
     let child = command("versionctl", to(&node, &["status"])).env(env::NONCE, "0123456789abcdef").output().await;
@@ -158,13 +159,22 @@ async fn every_metric_and_label_of_an_alert_exists_in_a_real_scrape() {
     };
     for rule in rules() {
         for Named { series: name, labels } in named(&rule.expr) {
-            let of_name: Vec<_> =
-                series.iter().filter(|text| text.split('{').next() == Some(&name)).map(|text| labels_of(text)).collect();
+            let of_name: Vec<_> = series
+                .iter()
+                .filter(|text| text.split('{').next() == Some(&name))
+                .map(|text| labels_of(text))
+                .collect();
             assert!(!of_name.is_empty(), "{}: no daemon says {name}", rule.alert);
             for label in needed(&rule).iter().chain(labels.keys()) {
-                assert!(of_name.iter().all(|labels| labels.contains_key(label)), "{}: {name} has no {label}", rule.alert);
+                assert!(
+                    of_name.iter().all(|labels| labels.contains_key(label)),
+                    "{}: {name} has no {label}",
+                    rule.alert
+                );
             }
-            for (label, value) in labels.iter().flat_map(|(label, values)| values.iter().map(move |value| (label, value))) {
+            for (label, value) in
+                labels.iter().flat_map(|(label, values)| values.iter().map(move |value| (label, value)))
+            {
                 let said = of_name.iter().any(|labels| labels[label] == *value);
                 let may_be = label == "reason" && reasons.contains(value);
                 assert!(said || may_be, "{}: {name} never has {label}={value:?}", rule.alert);

@@ -105,6 +105,22 @@ async fn every_family_is_declared_and_moves_with_a_swap() {
 }
 
 #[tokio::test]
+async fn a_childs_own_metrics_are_given_with_the_labels_of_its_generation() {
+    let node = Node::serving(&Document::of([("v0.3", Build::A.in_place())]), "").await;
+    let read = read(&node).await;
+    let labels = ["service=\"demo\"", "version=\"v0.3\"", "generation=\"1\""];
+    assert_eq!(read.sum("versiond_child_metrics_up", &labels), 1.0);
+    assert_eq!(read.sum("versiond_generation", &[labels[0], labels[1], labels[2], "phase=\"serving\"", "sha12="]), 1.0);
+    let of_child = |series: &&String| !series.starts_with("versiond_");
+    let theirs: Vec<&String> = read.samples.keys().filter(of_child).collect();
+    assert!(!theirs.is_empty());
+    for series in theirs {
+        assert!(labels.iter().all(|label| series.contains(label)), "{series}");
+    }
+    node.end().await;
+}
+
+#[tokio::test]
 async fn the_metrics_listener_gives_the_same_families_and_nothing_else() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let settings = format!("[host]\nmetrics = \"{free}\"\n");

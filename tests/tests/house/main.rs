@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod guide;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -99,4 +100,10 @@ fn every_promise_that_is_kept_or_kept_in_part_names_tests_that_exist() {
     let specification = specification.expect("SPECIFICATION.md says what is promised");
     let tests: BTreeSet<String> = sources().iter().flat_map(|source| rules::tests_in(&source.text)).collect();
     none(rules::promises(&specification, &tests));
+}
+
+#[test]
+fn the_operators_guide_names_every_key_of_the_configuration() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    none(guide::differences(&read("versiond/src/config/file.rs"), &read("docs/operators.md")));
 }

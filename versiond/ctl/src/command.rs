@@ -11,7 +11,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::client::Client;
 use crate::failure::{Failure, chain};
 use crate::{
-    catalog, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, status, text, watch, why,
+    catalog, completions, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, status, text, watch, why,
 };
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
@@ -66,6 +66,8 @@ enum Command {
     Gc(gc::Args),
     /// Take over what upstream's supervisor has installed, and its data, while versiond is stopped.
     ImportUpstream(import::Args),
+    /// Print the completions of a shell.
+    Completions(completions::Args),
     /// Start a program under the contract, in temporary folders, and tell what of it holds.
     Conformance(conformance::Args),
 }
@@ -88,6 +90,10 @@ impl Command {
             Command::Fetch(args) => args.run(client).await,
             Command::Gc(args) => args.run(client).await,
             Command::ImportUpstream(args) => args.run(),
+            Command::Completions(args) => {
+                args.run();
+                Ok(())
+            }
             Command::Conformance(args) => args.run().await,
         }
     }

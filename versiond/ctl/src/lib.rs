@@ -9,6 +9,7 @@ mod args;
 mod catalog;
 mod client;
 mod command;
+mod completions;
 pub mod conformance;
 mod deny;
 mod drain;

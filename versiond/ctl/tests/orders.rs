@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 fn status() -> Value {
     json!({
         "schema": 1, "version": "0.1.0", "host": "gpu-07", "boot": "b1", "state": "serving", "ready": true,
-        "uptime_ms": 200_000, "isolation": "group", "catalog": {"source": "file:/c.json"}, "receipts": [],
+        "uptime_ms": 200_000, "isolation": {"processes": "group", "users": "none", "socket_ownership": "verified"},
+        "catalog": {"source": "file:/c.json"}, "receipts": [],
         "slots": [
             {"service": "demo", "name": "v1", "ready": true, "generations": [], "reasons": [{"code": "held_by_operator"}]},
             {"service": "demo", "name": "v2", "ready": true, "generations": [], "reasons": []},

@@ -108,8 +108,8 @@ fn read(text: &str, labels: &[(&str, &str)]) -> Result<BTreeMap<String, Family>,
             return Err(Malformed::Twice(number));
         }
         let help = || {
-            let told = kinds.get(&name).or_else(|| kinds.get(sample.name)).map(|(_, help)| help.clone());
-            told.filter(|help| !help.is_empty())
+            let told = [name.as_str(), sample.name].into_iter().filter_map(|name| kinds.get(name));
+            told.map(|(_, help)| help.clone()).find(|help| !help.is_empty())
         };
         let family = families.entry(name.clone()).or_insert_with(|| Family { kind, ..Family::default() });
         if family.help.is_empty() {

@@ -105,3 +105,58 @@ async fn ask(socket: &PathBuf) -> Scraped {
         _ = connection => exchange.await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use supervisor_protocol::{ServiceName, VersionName};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// A child that answers what it is given, or takes the connection and says nothing.
+    fn child(folder: &std::path::Path, generation: u64, answer: Option<String>) -> Subject {
+        let socket = folder.join(format!("g{generation}.sock"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 1024];
+                stream.read(&mut asked).await.unwrap();
+                match &answer {
+                    Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
+                    None => open.push(stream),
+                }
+            }
+        });
+        let slot = SlotId { service: ServiceName::new("demo").unwrap(), name: VersionName::new("v1").unwrap() };
+        Subject { slot, generation: Generation(generation), socket }
+    }
+
+    fn ok(text: &str) -> Option<String> {
+        Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len()))
+    }
+
+    #[tokio::test]
+    async fn f37_a_silent_child_and_one_that_talks_nonsense_cost_the_others_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let subjects = vec![
+            child(folder.path(), 1, ok("jobs 1\n")),
+            child(folder.path(), 2, None),
+            child(folder.path(), 3, ok("no metrics\n")),
+            child(folder.path(), 4, Some("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned())),
+            child(folder.path(), 5, ok("jobs 5\n")),
+            child(folder.path(), 6, ok(&"x".repeat(TEXT_MAX + 1))),
+        ];
+        let children = all(subjects).await;
+        let up: Vec<(u64, bool)> = children.up.iter().map(|(subject, up)| (subject.generation.0, *up)).collect();
+        // The one without metrics is not missed.
+        assert_eq!(up, [(1, true), (2, false), (3, false), (5, true), (6, false)]);
+        let mut text = String::new();
+        children.merged.render(&mut text);
+        for generation in [1, 5] {
+            let series = format!("jobs{{service=\"demo\",version=\"v1\",generation=\"{generation}\"}} {generation}\n");
+            assert!(text.contains(&series), "{text}");
+        }
+    }
+}

@@ -1,16 +1,17 @@
 //! `versiond check`: validates without binding anything, shows every value with its origin and the time
 //! budget, and says what will not work on this machine and how to mend it.
 
-use std::fmt;
+mod machine;
+mod report;
+
 use std::io::Write;
 use std::process::ExitCode;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{AccessFlags, access};
+use camino::Utf8Path;
 use versiond_core::budget::{self, Budget};
 use versiond_core::catalog::UrlRules;
 
+use self::machine::Machine;
 use crate::config::{self, CatalogSource, Config, Env, PortRange, chain};
 
 /// Descriptors below which a host under load runs out: each request takes two.
@@ -60,6 +61,10 @@ pub enum Topic {
     AdminSocket,
     SocketPath,
     Environment,
+    NoExec,
+    Devices,
+    Group,
+    Token,
 }
 
 /// One thing that will not work, or may surprise, and how to mend it.
@@ -86,18 +91,6 @@ impl Report {
     pub fn is_refused(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Refused)
     }
-}
-
-/// What a check looks up on the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Machine {
-    /// The kernel's range for outgoing connections.
-    ephemeral: Option<(u16, u16)>,
-    /// The soft limit of open descriptors.
-    descriptors: Option<u64>,
-    state_dir: Result<(), String>,
-    admin_dir: Result<(), String>,
-    catalog_file: Result<(), String>,
 }
 
 /// Checks a configuration against its own inequalities and this machine.
@@ -142,6 +135,7 @@ fn judge(config: &Config, machine: &Machine) -> Report {
         let what = format!("{} cannot be made: {why}", config.host.admin);
         find(Refused, Topic::AdminSocket, what, "make its folder (RuntimeDirectory=versiond), or set [host] admin");
     }
+    host(config, machine, &mut find);
     let longest = config.host.admin.as_str().len().max(config.host.state_dir.as_str().len() + CHILD_SOCKET);
     if longest > SOCKET_PATH {
         let what = format!("a socket's path would have {longest} bytes, the kernel takes {SOCKET_PATH}");
@@ -152,6 +146,34 @@ fn judge(config: &Config, machine: &Machine) -> Report {
     }
     findings.sort_by_key(|finding| finding.severity);
     Report { settings: config.settings.clone(), budget: config.timing.clone(), findings }
+}
+
+fn host(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topic, String, &str)) {
+    use Severity::{Refused, Warning};
+    if machine.memory_noexec {
+        let what = "the kernel executes no sealed memory (vm.memfd_noexec = 2), which every child is".to_owned();
+        find(Refused, Topic::NoExec, what, "sysctl vm.memfd_noexec=1");
+    }
+    if machine.noexec {
+        let what = format!(
+            "{} is mounted noexec: programs above 512 MiB, which run from there, cannot",
+            config.host.state_dir
+        );
+        find(Warning, Topic::NoExec, what, "mount it with exec, or set [host] state_dir");
+    }
+    if !machine.missing_devices.is_empty() {
+        let what = format!("a service asks for a GPU, and {} is not here", machine.missing_devices.join(", "));
+        let mend = "load the driver (nvidia-modprobe -u -c 0), and let the unit see the devices (gpu.conf)";
+        find(Warning, Topic::Devices, what, mend);
+    }
+    for (key, group) in &machine.unknown_groups {
+        let what = format!("[host] {key} = {group:?}: there is no such group on this machine");
+        find(Refused, Topic::Group, what, "groupadd --system it, or name another");
+    }
+    if let (Some(tcp), Err(why)) = (&config.host.admin_tcp, &machine.token_file) {
+        let what = format!("[host] admin_token_file {}: {why}", tcp.token_file);
+        find(Refused, Topic::Token, what, "umask 077; head -c 32 /dev/urandom | base64 > FILE");
+    }
 }
 
 fn catalog(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topic, String, &str)) {
@@ -212,6 +234,7 @@ fn listeners(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity,
         ("listen", Some(config.host.listen)),
         ("status_listen", config.host.status_listen),
         ("metrics", config.host.metrics),
+        ("admin_tcp", config.host.admin_tcp.as_ref().map(|tcp| tcp.address)),
     ];
     let mut seen: Vec<(&str, std::net::SocketAddr)> = Vec::new();
     for (key, address) in addresses.into_iter().filter_map(|(key, address)| Some((key, address?))) {
@@ -228,88 +251,11 @@ fn listeners(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity,
     }
 }
 
-impl Machine {
-    fn look(config: &Config) -> Machine {
-        let catalog_file = match &config.catalog.source {
-            CatalogSource::File(path) => std::fs::metadata(path).map(drop).map_err(|error| error.to_string()),
-            CatalogSource::Cosmovisor(path) => {
-                std::fs::metadata(path.join("cosmovisor")).map(drop).map_err(|error| error.to_string())
-            }
-            CatalogSource::Http(_) => Ok(()),
-        };
-        let admin_dir = config.host.admin.parent().unwrap_or(Utf8Path::new("/"));
-        Machine {
-            ephemeral: ephemeral(),
-            descriptors: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
-            state_dir: writable(&config.host.state_dir),
-            admin_dir: writable(admin_dir),
-            catalog_file,
-        }
-    }
-}
-
-fn ephemeral() -> Option<(u16, u16)> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let mut ports = text.split_whitespace().map(str::parse);
-    Some((ports.next()?.ok()?, ports.next()?.ok()?))
-}
-
-/// Whether a folder can be written, or made where it is missing.
-fn writable(folder: &Utf8Path) -> Result<(), String> {
-    let mut nearest: Utf8PathBuf = folder.to_owned();
-    while !nearest.exists() && nearest.pop() {}
-    if !nearest.is_dir() {
-        return Err(format!("{nearest} is no folder"));
-    }
-    access(nearest.as_std_path(), AccessFlags::W_OK | AccessFlags::X_OK)
-        .map_err(|error| format!("{nearest}: {}", error.desc()))
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0).min(48);
-        writeln!(f, "Settings")?;
-        let keys = width(&mut self.settings.iter().map(|setting| setting.key.len()));
-        let values = width(&mut self.settings.iter().map(|setting| setting.value.len()));
-        for config::Setting { key, value, origin } in &self.settings {
-            writeln!(f, "  {key:keys$}  {value:values$}  {origin}")?;
-        }
-        writeln!(f, "\nTime budget")?;
-        for row in self.budget.rows() {
-            writeln!(f, "  {:16} {:>9}  (default {:>9})  {}", row.key, row.value, row.default, row.meaning)?;
-        }
-        writeln!(
-            f,
-            "  {:16} {:>9}  {:19}  min(drain, shutdown_budget - announce - stop_grace)",
-            "host drain",
-            budget::Span(self.budget.host_drain()).to_string(),
-            ""
-        )?;
-        for inequality in self.budget.inequalities() {
-            writeln!(f, "  {inequality}")?;
-        }
-        let outer = budget::Span(self.budget.shutdown_budget);
-        writeln!(
-            f,
-            "  --  TimeoutStopSec or terminationGracePeriodSeconds > shutdown_budget ({outer})   not visible from here"
-        )?;
-        writeln!(f, "\nFindings")?;
-        if self.findings.is_empty() {
-            writeln!(f, "  none")?;
-        }
-        for finding in &self.findings {
-            let word = match finding.severity {
-                Severity::Refused => "refused",
-                Severity::Warning => "warning",
-            };
-            writeln!(f, "  {word}: {}\n           mend: {}", finding.what, finding.mend)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use camino::Utf8PathBuf;
+
+    use super::machine::writable;
     use super::*;
 
     fn config(toml: &str) -> Config {
@@ -327,6 +273,11 @@ mod tests {
             state_dir: Ok(()),
             admin_dir: Ok(()),
             catalog_file: Ok(()),
+            noexec: false,
+            memory_noexec: false,
+            missing_devices: Vec::new(),
+            unknown_groups: Vec::new(),
+            token_file: Ok(()),
         }
     }
 
@@ -357,6 +308,10 @@ mod tests {
         assert_eq!(with(&|m| m.descriptors = Some(1_024)), [(Warning, Topic::Descriptors)]);
         assert_eq!(with(&|m| m.state_dir = Err("read-only".to_owned())), [(Refused, Topic::StateDir)]);
         assert_eq!(with(&|m| m.admin_dir = Err("read-only".to_owned())), [(Refused, Topic::AdminSocket)]);
+        assert_eq!(with(&|m| m.noexec = true), [(Warning, Topic::NoExec)]);
+        assert_eq!(with(&|m| m.memory_noexec = true), [(Refused, Topic::NoExec)]);
+        assert_eq!(with(&|m| m.missing_devices = vec!["/dev/nvidiactl".to_owned()]), [(Warning, Topic::Devices)]);
+        assert_eq!(with(&|m| m.unknown_groups = vec![("readers", "x".to_owned())]), [(Refused, Topic::Group)]);
         let host = |more: &str| topics(&format!("{HOST}{more}{REST}"), &sound());
         assert_eq!(host("listen = \"0.0.0.0:20500\"\n"), [(Refused, Topic::PortsOverlapListener)]);
         assert_eq!(host("metrics = \"0.0.0.0:8080\"\n"), [(Refused, Topic::SameAddress)]);
@@ -382,6 +337,27 @@ mod tests {
         );
         assert_eq!(topics(&lowered, &sound()), [(Severity::Warning, Topic::LoweredGuard)]);
         assert!(judge(&config(&short), &sound()).to_string().contains("NO  min(drain"));
+    }
+
+    #[test]
+    fn a_token_that_others_may_read_and_a_gpu_that_is_not_here_are_found_on_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = Utf8PathBuf::from_path_buf(folder.path().join("token")).unwrap();
+        let toml = format!(
+            "{HOST}operators = \"no-such-group\"\nadmin_tcp = \"127.0.0.1:9465\"\nadmin_token_file = \"{token}\"\n{REST}gpu = [\"4000000\"]\n"
+        );
+        let look = || Machine::look(&config(&toml));
+        assert!(look().token_file.is_err());
+        std::fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
+        let mode = |mode| std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o644);
+        assert!(look().token_file.is_err());
+        mode(0o600);
+        assert_eq!(look().token_file, Ok(()));
+        assert!(look().missing_devices.contains(&"/dev/nvidia4000000".to_owned()));
+        assert_eq!(look().unknown_groups, [("operators", "no-such-group".to_owned())]);
+        let refused = Machine { token_file: Err("it is open".to_owned()), ..sound() };
+        assert_eq!(topics(&toml, &refused), [(Severity::Refused, Topic::Token)]);
     }
 
     #[test]
