@@ -122,7 +122,7 @@ mod tests {
             let mut open = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut asked = [0; 1024];
-                stream.read(&mut asked).await.unwrap();
+                assert!(stream.read(&mut asked).await.unwrap() > 0);
                 match &answer {
                     Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
                     None => open.push(stream),
