@@ -227,6 +227,60 @@ pub struct SlotWhy {
     pub reasons: Vec<WhyReason>,
 }
 
+/// `GET /v1/plan[?slot=service/name]`: what the next change of each slot would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Plan {
+    pub schema: u32,
+    pub slots: Vec<SlotPlan>,
+}
+
+/// The next change of one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SlotPlan {
+    #[serde(flatten)]
+    pub slot: SlotId,
+    /// What serves now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<Sha256>,
+    /// What should serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Sha256>,
+    /// How the change is made; absent while there is none, or the build has not said yet what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<SwapStrategy>,
+    /// For how long nothing would serve, in milliseconds; 0 beside the old one.
+    pub away_ms: u64,
+    /// Everything that the change waits for.
+    pub blocked_by: Vec<WhyReason>,
+}
+
+/// How old and new take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SwapStrategy {
+    /// New beside old; clients see nothing.
+    Overlap,
+    /// Requests wait while the old one stops and the new one starts.
+    Hold,
+    /// Neither fits: not without an operator's yes to being away.
+    NeedsWindow,
+}
+
+impl SwapStrategy {
+    /// The wire name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SwapStrategy::Overlap => "overlap",
+            SwapStrategy::Hold => "hold",
+            SwapStrategy::NeedsWindow => "needs_window",
+        }
+    }
+}
+
 /// A reason with its sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -8,7 +8,7 @@ use std::path::Path;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use supervisor_protocol::admin::{ApiError, DrainRequest, Reloaded, Status, Verb, Why};
+use supervisor_protocol::admin::{ApiError, DenyList, DrainRequest, Plan, Reloaded, Status, Verb, Why};
 use supervisor_protocol::api::{Method, ROUTES, Route};
 use supervisor_protocol::artifacts::{ArtifactList, ArtifactStatus, FetchRequest, GcReport};
 use supervisor_protocol::catalog::{AcceptRequest, CatalogCheck, CatalogReport, CheckRequest};
@@ -54,6 +54,10 @@ impl Schemas {
             (Method::Get, "/v1/why") => {
                 Bodies { query: &[("slot", "only this slot: SERVICE/VERSION")], ..self.answer::<Why>() }
             }
+            (Method::Get, "/v1/plan") => {
+                Bodies { query: &[("slot", "only this slot: SERVICE/VERSION")], ..self.answer::<Plan>() }
+            }
+            (_, "/v1/deny" | "/v1/deny/{sha256}") => self.answer::<DenyList>(),
             (Method::Get, "/v1/events") => {
                 // Each `data` field of the stream is one of these.
                 let event = self.answered.subschema_for::<Event>().to_value();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use router_dataplane::{Clock, Target};
 use supervisor_protocol::admin::{
-    CatalogStatus, GenerationStatus, Isolation, Phase, Receipt, SlotStatus, SlotWhy, Status, Why, WhyReason,
+    CatalogStatus, GenerationStatus, Isolation, Phase, Plan, Receipt, SlotPlan, SlotStatus, SlotWhy, Status,
+    SwapStrategy, Why, WhyReason,
 };
 use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::events::{Happening, Transition};
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use versiond_core::generation::{Facts, Gen, State};
 use versiond_core::host::Host;
 use versiond_core::slot::{Slot, Want};
+use versiond_core::strategy::Strategy;
 
 use crate::catalog::CatalogView;
 use crate::events::Events;
@@ -391,18 +393,43 @@ impl Board {
             inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| SlotWhy {
                 slot: id.clone(),
                 serving: view.slot.serving().map(|serving| serving.number),
-                reasons: reasons(view, inner.blocked.get(id), &inner.pauses, now)
-                    .into_iter()
-                    .map(|reason| WhyReason { text: reason.to_string(), reason })
-                    .collect(),
+                reasons: reasons(view, inner.blocked.get(id), &inner.pauses, now).into_iter().map(worded).collect(),
             });
         let host = inner.catalog.reason.iter().chain(&inner.notes).cloned().collect();
         Why { schema: SCHEMA, host, slots: slots.collect() }
     }
 
-    /// Every slot with its generations, for the metrics.
+    /// The body of `GET /v1/plan`, of one slot or of all.
+    pub(crate) fn plan(&self, only: Option<&SlotId>, now: Tick) -> Plan {
+        let inner = self.inner.lock();
+        let slots = inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| {
+            let outlook = view.slot.outlook(now);
+            let mut blocked_by = outlook.blocked_by;
+            blocked_by.extend(inner.blocked.get(id).cloned());
+            SlotPlan {
+                slot: id.clone(),
+                serving: view.slot.serving().map(Gen::sha256),
+                desired: view.slot.wanted().map(|wanted| wanted.sha256),
+                strategy: outlook.strategy.map(|strategy| match strategy {
+                    Strategy::Overlap => SwapStrategy::Overlap,
+                    Strategy::Hold => SwapStrategy::Hold,
+                    Strategy::NeedsWindow => SwapStrategy::NeedsWindow,
+                }),
+                away_ms: outlook.away_ms,
+                blocked_by: blocked_by.into_iter().map(worded).collect(),
+            }
+        });
+        Plan { schema: SCHEMA, slots: slots.collect() }
+    }
+
+    /// Every slot with its generations.
     pub(crate) fn slots(&self) -> Vec<(SlotId, SlotView)> {
         self.inner.lock().slots.iter().map(|(id, view)| (id.clone(), view.clone())).collect()
+    }
+
+    /// Every slot.
+    pub(crate) fn slot_ids(&self) -> Vec<SlotId> {
+        self.inner.lock().slots.keys().cloned().collect()
     }
 }
 
@@ -423,6 +450,10 @@ fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
         }),
         evacuating: false,
     }
+}
+
+fn worded(reason: Reason) -> WhyReason {
+    WhyReason { text: reason.to_string(), reason }
 }
 
 /// What a slot's generations have done since it was last shown.

@@ -70,7 +70,10 @@ pub const EXIT_USAGE: u8 = 64;
 /// Each with its meaning, for the manual page.
 pub const EXIT_CODES: [(u8, &str); 3] = [
     (EXIT_OK, "run: stopped by a signal, and everything is stopped; check: it can run, perhaps with warnings"),
-    (EXIT_FAILED, "run: it could not start; check: it cannot run like this; import-upstream: something was refused; the reason is printed"),
+    (
+        EXIT_FAILED,
+        "run: it could not start; check: it cannot run like this; import-upstream: something was refused; the reason is printed",
+    ),
     (EXIT_USAGE, "the command line is wrong"),
 ];
 

@@ -5,6 +5,8 @@ use std::process::Stdio;
 
 use nix::unistd::Uid;
 use serde_json::Value;
+use supervisor_protocol::Reason;
+use supervisor_protocol::admin::{DenyList, Plan};
 use supervisor_protocol::events::{Act, Event, Happening};
 use supervisor_protocol::host::HostState;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -160,5 +162,33 @@ async fn the_event_stream_tells_a_swap_in_order_and_goes_on_where_a_reader_left(
     let first = lines.next_line().await.unwrap().unwrap();
     assert!(first.contains(" s  "), "{first}");
     people.kill().await.unwrap();
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_plan_says_what_would_happen_and_a_denied_hash_is_listed_and_outlives_a_restart() {
+    let (a, b) = (Build::A.in_place(), Build::B.in_place());
+    let document = Document::of([("v0.3", a.clone())]);
+    let node = Node::serving(&document, "").await;
+    assert_eq!(versionctl(&node, &["hold", "demo/v0.3"]).await.code, Some(0));
+    node.publish(&document.with("v0.3", &b));
+    node.until_why("v0.3", |reason| matches!(reason, Reason::HeldByOperator)).await;
+    let plan: Plan = node.get_admin("/v1/plan?slot=demo/v0.3").await.json();
+    let slot = &plan.slots[0];
+    assert_eq!(slot.serving.map(|sha256| sha256.to_string()), Some(a.sha256.clone()));
+    assert_eq!(slot.desired.map(|sha256| sha256.to_string()), Some(b.sha256.clone()));
+    assert!(slot.blocked_by.iter().any(|it| it.reason == Reason::HeldByOperator), "{slot:?}");
+    let said = versionctl(&node, &["plan"]).await;
+    assert!(said.out.contains("[held_by_operator]"), "{}", said.out);
+
+    let denied = versionctl(&node, &["deny", &b.sha256]).await;
+    assert_eq!((denied.code, denied.err.as_str()), (Some(0), ""));
+    assert!(denied.out.contains(&format!("{}  denied by the operator", b.sha256)), "{}", denied.out);
+    node.supervisor.kill_and_restart(|| ()).await.unwrap();
+    node.until_ready(|all| all.ready).await;
+    let list: DenyList = node.get_admin("/v1/deny").await.json();
+    assert_eq!(list.operator.iter().map(ToString::to_string).collect::<Vec<_>>(), [b.sha256.as_str()]);
+    assert_eq!(versionctl(&node, &["allow", &b.sha256]).await.out, "nothing is denied\n");
+    assert_eq!(node.get_admin("/v1/plan?slot=demo/v9").await.status, 404);
     node.end().await;
 }

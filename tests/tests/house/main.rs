@@ -104,6 +104,7 @@ fn every_promise_that_is_kept_or_kept_in_part_names_tests_that_exist() {
 
 #[test]
 fn the_operators_guide_names_every_key_of_the_configuration() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let read =
+        |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     none(guide::differences(&read("versiond/src/config/file.rs"), &read("docs/operators.md")));
 }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use supervisor_protocol::SCHEMA;
-use supervisor_protocol::admin::{ApiError, DenyList, Status, Verb, Why};
+use supervisor_protocol::admin::{ApiError, DenyList, Plan, Reloaded, Status, Verb, Why};
 use supervisor_protocol::catalog::{AcceptRequest, CatalogCheck, CatalogReport, CheckRequest};
 use supervisor_protocol::host::HostDrain;
 use supervisor_protocol::{BootNonce, Sha256, SlotId};
@@ -60,12 +60,16 @@ impl Client {
     }
 
     pub(crate) async fn why(&self, slot: Option<&SlotId>) -> Result<Told<Why>, Failure> {
-        let path = match slot {
-            // Of the characters that a name may have, a query gives a meaning to '+' alone.
-            Some(slot) => format!("/v1/why?slot={}", slot.to_string().replace('+', "%2B")),
-            None => "/v1/why".to_owned(),
-        };
-        self.send(Method::GET, &path, ANSWER).await
+        self.send(Method::GET, &about("/v1/why", slot), ANSWER).await
+    }
+
+    pub(crate) async fn plan(&self, slot: Option<&SlotId>) -> Result<Told<Plan>, Failure> {
+        self.send(Method::GET, &about("/v1/plan", slot), ANSWER).await
+    }
+
+    /// A reload may ask programs what they are.
+    pub(crate) async fn reload(&self) -> Result<Told<Reloaded>, Failure> {
+        self.send(Method::POST, "/v1/reload", 4 * ANSWER).await
     }
 
     pub(crate) async fn drain(&self) -> Result<Told<HostDrain>, Failure> {
@@ -200,5 +204,13 @@ impl Client {
                 Failure::Exchange { place, path: path.to_owned(), source }
             }
         }
+    }
+}
+
+fn about(path: &str, slot: Option<&SlotId>) -> String {
+    match slot {
+        // Of the characters that a name may have, a query gives a meaning to '+' alone.
+        Some(slot) => format!("{path}?slot={}", slot.to_string().replace('+', "%2B")),
+        None => path.to_owned(),
     }
 }

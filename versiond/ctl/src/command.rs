@@ -11,7 +11,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::client::Client;
 use crate::failure::{Failure, chain};
 use crate::{
-    catalog, completions, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, status, text, watch, why,
+    catalog, completions, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, plan, reload, status,
+    text, watch, why,
 };
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
@@ -42,6 +43,8 @@ enum Command {
     Watch(watch::Args),
     /// Why something waits or was refused.
     Why(why::Args),
+    /// What the next change of each slot would be, and what keeps it from being made now.
+    Plan(plan::Args),
     /// Cordon this host: routers move on, what it has goes on, what still arrives is served.
     Drain(drain::Args),
     /// Take the cordon back.
@@ -66,6 +69,8 @@ enum Command {
     Gc(gc::Args),
     /// Take over what upstream's supervisor has installed, and its data, while versiond is stopped.
     ImportUpstream(import::Args),
+    /// Read the configuration again; refused whole when it is not valid.
+    Reload(reload::Args),
     /// Print the completions of a shell.
     Completions(completions::Args),
     /// Start a program under the contract, in temporary folders, and tell what of it holds.
@@ -78,6 +83,7 @@ impl Command {
             Command::Status(args) => args.run(client).await,
             Command::Watch(args) => args.run(client).await,
             Command::Why(args) => args.run(client).await,
+            Command::Plan(args) => args.run(client).await,
             Command::Drain(args) => args.run(client).await,
             Command::Undrain(args) => args.run(client).await,
             Command::Order(order) => order.run(client).await,
@@ -90,6 +96,7 @@ impl Command {
             Command::Fetch(args) => args.run(client).await,
             Command::Gc(args) => args.run(client).await,
             Command::ImportUpstream(args) => args.run(),
+            Command::Reload(args) => args.run(client).await,
             Command::Completions(args) => {
                 args.run();
                 Ok(())

@@ -20,6 +20,8 @@ mod gc;
 mod import;
 mod logs;
 mod order;
+mod plan;
+mod reload;
 mod status;
 mod text;
 mod watch;

@@ -82,6 +82,30 @@ fn logs_show_every_line_with_its_generation_and_what_is_missing() {
 }
 
 #[test]
+fn a_plan_names_what_it_waits_for_and_a_reload_what_has_changed() {
+    let daemon = Daemon::answering(|_, path| match path {
+        "/v1/reload" => {
+            (200, json!({"added": ["b"], "removed": [], "changed": ["a"], "restart_needed": ["host.listen"]}))
+        }
+        _ => {
+            let reason = json!({"code": "held_by_operator", "text": "an operator holds the slot as it is"});
+            let slot = json!({"service": "demo", "name": "v1", "serving": "a".repeat(64), "desired": "b".repeat(64),
+                              "strategy": "hold", "away_ms": 2_000, "blocked_by": [reason]});
+            (200, json!({"schema": 1, "slots": [slot]}))
+        }
+    });
+    assert_eq!(
+        daemon.run(&["plan", "demo/v1"]).out,
+        "demo/v1: aaaaaaaa -> bbbbbbbb, requests wait for about 2 s\n  waits: an operator holds the slot as it is [held_by_operator]\n"
+    );
+    assert_eq!(
+        daemon.run(&["reload"]).out,
+        "added: b\nchanged: a\nin force from the next start of the daemon: host.listen\n"
+    );
+    assert_eq!(daemon.asked(), ["GET /v1/plan?slot=demo/v1", "POST /v1/reload"]);
+}
+
+#[test]
 fn a_typing_error_is_refused_with_what_was_probably_meant() {
     let said = |line: &[&str]| String::from_utf8(versionctl(line).output().unwrap().stderr).unwrap();
     assert!(said(&["rolback", "demo/v1"]).contains("'rollback'"), "{}", said(&["rolback", "demo/v1"]));

@@ -7,6 +7,7 @@
 mod answer;
 mod artifacts;
 mod catalog;
+mod deny;
 mod drain;
 mod events;
 mod guard;

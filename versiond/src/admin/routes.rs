@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use supervisor_protocol::api::Method::{self, Delete, Get, Post};
 
 use super::answer::refuse;
-use super::{Admin, artifacts, catalog, drain, events, guard, logs, metrics, reload, status, verbs};
+use super::{Admin, artifacts, catalog, deny, drain, events, guard, logs, metrics, reload, status, verbs};
 
 /// The whole API, behind its guard.
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -28,6 +28,10 @@ fn handlers() -> Vec<(Method, &'static str, MethodRouter<Arc<Admin>>)> {
     vec![
         (Get, "/v1/status", get(status::status)),
         (Get, "/v1/why", get(status::why)),
+        (Get, "/v1/plan", get(status::plan)),
+        (Get, "/v1/deny", get(deny::list)),
+        (Post, "/v1/deny/{sha256}", post(deny::deny)),
+        (Delete, "/v1/deny/{sha256}", delete(deny::allow)),
         (Get, "/v1/events", get(events::events)),
         (Get, "/v1/drain", get(drain::status)),
         (Post, "/v1/drain", post(drain::drain)),

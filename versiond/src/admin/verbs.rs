@@ -37,7 +37,8 @@ pub(super) async fn order(
     }
 }
 
-fn status(refused: &VerbRefused) -> StatusCode {
+/// The status of a refused order.
+pub(super) fn status(refused: &VerbRefused) -> StatusCode {
     match refused {
         VerbRefused::UnknownSlot => StatusCode::NOT_FOUND,
         VerbRefused::LedgerUnwritable { .. } => StatusCode::INSUFFICIENT_STORAGE,

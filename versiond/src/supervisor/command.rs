@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) enum Command {
     /// To one slot.
     Verb { slot: SlotId, verb: Verb, answer: Answer },
-    #[allow(dead_code, reason = "the admin API asks for it")]
     /// To the host: these bytes may not run here, or may again.
     Deny { sha256: Sha256, denied: bool, answer: Answer },
 }
@@ -35,13 +34,11 @@ impl Commands {
     }
 
     /// Lets these bytes run no more, wherever they do.
-    #[allow(dead_code, reason = "the admin API asks for it")]
     pub(crate) async fn deny(&self, sha256: Sha256) -> Result<(), VerbRefused> {
         self.ask(|answer| Command::Deny { sha256, denied: true, answer }).await
     }
 
     /// Takes an operator's `deny` back. What the catalog denies stays denied.
-    #[allow(dead_code, reason = "the admin API asks for it")]
     pub(crate) async fn allow(&self, sha256: Sha256) -> Result<(), VerbRefused> {
         self.ask(|answer| Command::Deny { sha256, denied: false, answer }).await
     }

@@ -104,6 +104,11 @@ impl Recorder {
         Ok(self.inner.lock().await.state.denied.clone())
     }
 
+    /// What an operator does not let run here.
+    pub(crate) async fn denied(&self) -> Vec<Sha256> {
+        self.inner.lock().await.state.denied.iter().copied().collect()
+    }
+
     /// Strikes a generation off.
     pub(crate) async fn forget(&self, generation: Generation) -> Result<(), RecordError> {
         self.record(|state| state.generations.retain(|entry| entry.generation != generation)).await
