@@ -3,28 +3,25 @@
 //! Slot actors and the host task write it; the data listener's status endpoints, the admin API and
 //! the metrics read it. Reading never waits for a child (F37). Must not live here: decisions.
 
+mod shown;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use router_dataplane::{Clock, Target};
-use supervisor_protocol::admin::{
-    CatalogStatus, GenerationStatus, Isolation, Phase, Plan, Receipt, SlotPlan, SlotStatus, SlotWhy, Status,
-    SwapStrategy, Why, WhyReason,
-};
+use supervisor_protocol::admin::{CatalogStatus, Isolation, Phase, Plan, Receipt, SlotWhy, Status, Why};
 use supervisor_protocol::contract::DrainMode;
-use supervisor_protocol::events::{Happening, Transition};
-use supervisor_protocol::host::{
-    GenerationLoad, HealthEntry, HealthStatus, HostDrain, HostState, ReadyAll, SlotReadiness,
-};
+use supervisor_protocol::events::Happening;
+use supervisor_protocol::host::{GenerationLoad, HealthEntry, HostDrain, HostState, ReadyAll, SlotReadiness};
 use supervisor_protocol::time::millis;
 use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick};
 use tokio::sync::watch;
-use versiond_core::generation::{Facts, Gen, State};
+use versiond_core::generation::Facts;
 use versiond_core::host::Host;
 use versiond_core::slot::{Slot, Want};
-use versiond_core::strategy::Strategy;
 
+use self::shown::{health_status, live, readiness, reasons, slot_plan, slot_status, told, transitions, worded};
 use crate::catalog::CatalogView;
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -402,23 +399,8 @@ impl Board {
     /// The body of `GET /v1/plan`, of one slot or of all.
     pub(crate) fn plan(&self, only: Option<&SlotId>, now: Tick) -> Plan {
         let inner = self.inner.lock();
-        let slots = inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id)).map(|(id, view)| {
-            let outlook = view.slot.outlook(now);
-            let mut blocked_by = outlook.blocked_by;
-            blocked_by.extend(inner.blocked.get(id).cloned());
-            SlotPlan {
-                slot: id.clone(),
-                serving: view.slot.serving().map(Gen::sha256),
-                desired: view.slot.wanted().map(|wanted| wanted.sha256),
-                strategy: outlook.strategy.map(|strategy| match strategy {
-                    Strategy::Overlap => SwapStrategy::Overlap,
-                    Strategy::Hold => SwapStrategy::Hold,
-                    Strategy::NeedsWindow => SwapStrategy::NeedsWindow,
-                }),
-                away_ms: outlook.away_ms,
-                blocked_by: blocked_by.into_iter().map(worded).collect(),
-            }
-        });
+        let slots = inner.slots.iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
+        let slots = slots.map(|(id, view)| slot_plan(id, view, inner.blocked.get(id), now));
         Plan { schema: SCHEMA, slots: slots.collect() }
     }
 
@@ -430,128 +412,5 @@ impl Board {
     /// Every slot.
     pub(crate) fn slot_ids(&self) -> Vec<SlotId> {
         self.inner.lock().slots.keys().cloned().collect()
-    }
-}
-
-/// A routed child of this slot is live-ready now, or its requests wait for a successor within their bound.
-fn live(slot: &Slot) -> bool {
-    slot.is_ready()
-}
-
-fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
-    SlotReadiness {
-        service: id.service.clone(),
-        name: id.name.clone(),
-        ready: live(&view.slot),
-        sha256: view.slot.serving().map(|serving| serving.sha256()),
-        failed: view.slot.wanted().map(|wanted| wanted.sha256).filter(|wanted| {
-            view.slot.failure_of(wanted).is_some()
-                && view.slot.serving().is_none_or(|serving| serving.sha256() != *wanted)
-        }),
-        evacuating: false,
-    }
-}
-
-fn worded(reason: Reason) -> WhyReason {
-    WhyReason { text: reason.to_string(), reason }
-}
-
-/// What a slot's generations have done since it was last shown.
-fn transitions(id: &SlotId, before: Option<&Slot>, after: Option<&Slot>) -> Vec<Transition> {
-    let (old, new) = (numbered(before), numbered(after));
-    let failures = |slot: Option<&Slot>, sha256| slot.and_then(|slot| slot.failure_of(&sha256)).cloned();
-    let entered = new.iter().filter_map(|(number, now)| {
-        let from = old.get(number).map(|generation| generation.phase());
-        (from != Some(now.phase())).then(|| (*number, from, now.phase(), None))
-    });
-    let left = old.iter().filter(|(number, _)| !new.contains_key(number)).map(|(number, gone)| {
-        let earlier = failures(before, gone.sha256()).map_or(0, |failure| failure.count);
-        let failure = failures(after, gone.sha256()).filter(|failure| failure.count > earlier);
-        let to = if failure.is_some() { Phase::Failed } else { Phase::Exited };
-        (*number, Some(gone.phase()), to, failure.map(|failure| failure.reason))
-    });
-    let transition = |(generation, from, to, reason)| Transition { slot: id.clone(), generation, from, to, reason };
-    left.chain(entered).map(transition).collect()
-}
-
-fn numbered(slot: Option<&Slot>) -> BTreeMap<Generation, &Gen> {
-    slot.into_iter().flat_map(Slot::generations).map(|generation| (generation.number, generation)).collect()
-}
-
-/// What somebody may be waiting for.
-fn told(id: &SlotId, view: &SlotView) -> (SlotReadiness, bool, bool) {
-    (readiness(id, view), view.slot.has_verdict(), *view.slot.want() == Want::Nothing)
-}
-
-fn health_status(generation: &Gen) -> HealthStatus {
-    match generation.state {
-        State::Fetching
-        | State::Preflight
-        | State::Waiting { .. }
-        | State::Starting { .. }
-        | State::Warming { .. }
-        | State::Ready { .. } => HealthStatus::Starting,
-        State::Serving { .. } => HealthStatus::Running,
-        State::Retired { .. } | State::Draining { .. } | State::Parked { .. } => HealthStatus::Draining,
-        State::Terminating { .. } | State::Killing { .. } => HealthStatus::Stopped,
-    }
-}
-
-fn reasons(view: &SlotView, blocked: Option<&Reason>, pauses: &BTreeMap<Sha256, Tick>, now: Tick) -> Vec<Reason> {
-    let mut reasons = view.slot.reasons(now);
-    for reason in &mut reasons {
-        if let (Reason::Fetching { received, total, .. }, Some((so_far, of))) = (reason, view.progress) {
-            (*received, *total) = (so_far, of);
-        }
-    }
-    for reason in &mut reasons {
-        let (Reason::HashMismatch { expected: sha256, retry_in_ms, .. }
-        | Reason::FetchFailed { sha256, retry_in_ms, .. }
-        | Reason::ArtifactRefused { sha256, retry_in_ms, .. }) = reason
-        else {
-            continue;
-        };
-        // The slot may ask sooner, and is told the same without a fetch.
-        let until = sha256.parse().ok().and_then(|sha256: Sha256| pauses.get(&sha256));
-        *retry_in_ms = until.map_or(0, |until| millis(until.since(now))).max(*retry_in_ms);
-    }
-    reasons.extend(blocked.cloned());
-    reasons
-}
-
-fn slot_status(
-    id: &SlotId,
-    view: &SlotView,
-    blocked: Option<&Reason>,
-    pauses: &BTreeMap<Sha256, Tick>,
-    now: Tick,
-) -> SlotStatus {
-    let generations = view.slot.generations().map(|generation| {
-        let life = view.lives.get(&generation.number).cloned().unwrap_or_default();
-        let load = life.target.as_ref().map(|target| target.load());
-        let by_class = load.as_ref().map(|load| load.by_class).unwrap_or_default();
-        let facts = generation.facts().or(life.facts.as_ref());
-        GenerationStatus {
-            generation: generation.number,
-            sha256: generation.sha256(),
-            phase: generation.phase(),
-            pid: life.pid,
-            port: life.port,
-            binary_version: facts.map(|facts| facts.binary_version.clone()),
-            role: facts.map(|facts| facts.role),
-            state: facts.map(|facts| facts.state),
-            phase_ms: millis(now.since(generation.since)),
-            inflight: by_class.total().max(life.child_load.unwrap_or_default()),
-            by_class,
-            oldest_ms: load.as_ref().map(|load| load.oldest_ms).unwrap_or_default(),
-            admitted: load.as_ref().map(|load| load.admitted).unwrap_or_default(),
-        }
-    });
-    SlotStatus {
-        slot: id.clone(),
-        desired: view.slot.wanted().map(|wanted| wanted.sha256),
-        ready: live(&view.slot),
-        generations: generations.collect(),
-        reasons: reasons(view, blocked, pauses, now),
     }
 }
