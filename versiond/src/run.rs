@@ -324,7 +324,7 @@ fn pre_upgrade(config: &Config, catalog: &watch::Receiver<CatalogView>) -> Optio
     let state_dir = config.host.state_dir.as_std_path();
     match config.catalog.source {
         CatalogSource::Cosmovisor(_) => Some(PreUpgrade::new(catalog.clone(), &config.catalog, state_dir)),
-        CatalogSource::File(_) | CatalogSource::Http(_) => None,
+        CatalogSource::File(_) | CatalogSource::Http(_) | CatalogSource::Nowhere => None,
     }
 }
 

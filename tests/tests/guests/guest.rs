@@ -38,6 +38,17 @@ pub(crate) fn node(services: &str) -> Node {
     node
 }
 
+/// The same, without a catalog at all.
+pub(crate) fn node_alone(services: &str) -> Node {
+    let node = Node::new("");
+    rewrite(&node, services);
+    let mut all: toml::Table = std::fs::read_to_string(node.settings()).unwrap().parse().unwrap();
+    all.remove("catalog");
+    std::fs::write(node.settings(), all.to_string()).unwrap();
+    node.start();
+    node
+}
+
 /// Puts other services into the configuration, in place of all that stood there.
 pub(crate) fn rewrite(node: &Node, services: &str) {
     let text = std::fs::read_to_string(node.settings()).unwrap();

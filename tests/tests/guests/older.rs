@@ -81,6 +81,19 @@ async fn f09_an_older_child_of_another_protocol_is_refused() {
     node.end().await;
 }
 
+#[tokio::test]
+async fn auto_finds_an_older_child_and_a_program_that_knows_of_no_supervisor() {
+    let auto = service("first", "v0.2", "postgres").replace("\"older\"", "\"auto\"");
+    let sleep = program("sleep", "coreutils");
+    let node = node(&format!(
+        "{auto}\n[service.plain]\ncommand = [\"{sleep}\", \"1000\"]\ncontract = \"auto\"\nstate = \"shared\"\n"
+    ));
+    assert_eq!(settled(&node, "v0.2", None).await.binary_version.as_deref(), Some("0.2.13-test"));
+    let plain = settled(&node, "plain", None).await;
+    assert_eq!((plain.binary_version.as_deref(), plain.state), (Some("plain"), Some(StateKind::Shared)));
+    node.end().await;
+}
+
 /// F43: the older child's own drain is out of a client's reach.
 #[tokio::test]
 async fn f43_an_older_childs_drain_is_not_reachable_through_the_data_listener() {

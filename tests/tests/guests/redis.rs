@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use supervisor_protocol::contract::{Role, StateKind};
 
-use crate::guest::{node, program, rewrite, settled};
+use crate::guest::{node, node_alone, program, rewrite, settled};
 use crate::node::send;
 
 fn service(more: &str) -> String {
@@ -38,7 +38,7 @@ fn ask(port: u16, command: &str) -> String {
 
 #[tokio::test]
 async fn redis_comes_back_after_a_kill_with_what_it_had() {
-    let node = node(&service(""));
+    let node = node_alone(&service(""));
     let before = settled(&node, "cache", None).await;
     assert_eq!((before.role, before.state), (Some(Role::Worker), Some(StateKind::Local)));
     assert_eq!(ask(before.port.unwrap(), "SET word kept"), "+OK");

@@ -78,6 +78,18 @@ async fn services_come_and_go_and_what_needs_a_restart_is_named() {
     node.end().await;
 }
 
+#[tokio::test]
+async fn what_changes_beside_the_program_takes_another_life_of_it() {
+    let node = node(&sleeper("one", ""));
+    let before = settled(&node, "one", None).await;
+    rewrite(&node, &sleeper("one", "stop_signal = \"INT\"\n"));
+    let (status, body) = reload(&node).await;
+    assert_eq!((status, &body["changed"][0]), (200, &"one".into()), "{body}");
+    let after = settled(&node, "one", Some(&before)).await;
+    assert_eq!(after.sha256, before.sha256);
+    node.end().await;
+}
+
 /// A service of the catalog that comes with a reload is followed at once, though its document was read before.
 #[tokio::test]
 async fn a_service_of_the_catalog_may_come_with_a_reload() {

@@ -77,7 +77,9 @@ impl Judge {
             CheckDocument::Url { url } => {
                 let from = match url.parse() {
                     Ok(from @ (CatalogSource::File(_) | CatalogSource::Http(_))) => from,
-                    Ok(CatalogSource::Cosmovisor(_)) | Err(_) => return Err(CheckError::Address),
+                    Ok(CatalogSource::Cosmovisor(_) | CatalogSource::Nowhere) | Err(_) => {
+                        return Err(CheckError::Address);
+                    }
                 };
                 let client = Client::new(config.url_rules(), TIMEOUT, Some(TIMEOUT)).map_err(CheckError::Client)?;
                 source::signed(&client, &from, self.trust.as_ref()).await.map_err(|error| match error {

@@ -12,6 +12,8 @@ use super::http::{self, Client, FetchError};
 use super::trust::{self, Untrusted};
 use crate::config::{CatalogConfig, CatalogSource, TrustKey};
 
+/// What stands for a catalog where there is none.
+const NOTHING: &[u8] = br#"{"schema":1,"services":{}}"#;
 /// How long one reading may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,7 +64,9 @@ impl Reader {
         let client = client.map_err(|source| SourceError::Http { place: place.clone(), source })?;
         let from = match &config.source {
             CatalogSource::Cosmovisor(home) => From::Folder(Folder::new(home, config, kept)),
-            source @ (CatalogSource::File(_) | CatalogSource::Http(_)) => From::Bytes(source.clone()),
+            source @ (CatalogSource::File(_) | CatalogSource::Http(_) | CatalogSource::Nowhere) => {
+                From::Bytes(source.clone())
+            }
         };
         Ok(Self { from, trust: config.trust_key.clone(), client, place })
     }
@@ -107,6 +111,7 @@ async fn bytes(client: &Client, source: &CatalogSource, cap: u64) -> Result<Vec<
         CatalogSource::File(path) | CatalogSource::Cosmovisor(path) => {
             read_file(path.clone(), cap).await.map_err(|source| SourceError::File { path: path.clone(), source })
         }
+        CatalogSource::Nowhere => Ok(NOTHING.to_vec()),
         CatalogSource::Http(url) => {
             let read = client.get_all(url.as_str(), cap).await;
             read.map_err(|source| SourceError::Http { place: http::shown(url.as_str()), source })

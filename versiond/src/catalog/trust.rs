@@ -40,6 +40,6 @@ pub(super) fn place_of(source: &CatalogSource) -> Option<CatalogSource> {
             url.set_path(&format!("{}{SUFFIX}", url.path()));
             Some(CatalogSource::Http(url))
         }
-        CatalogSource::Cosmovisor(_) => None,
+        CatalogSource::Cosmovisor(_) | CatalogSource::Nowhere => None,
     }
 }

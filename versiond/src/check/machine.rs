@@ -7,9 +7,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
+use supervisor_protocol::ServiceName;
 
 use crate::admin::peer::group_id;
-use crate::config::{CatalogSource, Config, HostConfig};
+use crate::config::{CatalogSource, Config, HostConfig, ServiceConfig, chain};
+use crate::supervisor::identify;
 
 const MEMFD_NOEXEC: &str = "/proc/sys/vm/memfd_noexec";
 
@@ -32,6 +34,8 @@ pub(super) struct Machine {
     /// Groups of `[host]` that this machine does not know, each with its key.
     pub(super) unknown_groups: Vec<(&'static str, String)>,
     pub(super) token_file: Result<(), String>,
+    /// Commands that cannot be run, and why.
+    pub(super) commands: Vec<String>,
 }
 
 impl Machine {
@@ -42,7 +46,7 @@ impl Machine {
             CatalogSource::Cosmovisor(path) => {
                 std::fs::metadata(path.join("cosmovisor")).map(drop).map_err(|error| error.to_string())
             }
-            CatalogSource::Http(_) => Ok(()),
+            CatalogSource::Http(_) | CatalogSource::Nowhere => Ok(()),
         };
         let admin_dir = config.host.admin.parent().unwrap_or(Utf8Path::new("/"));
         Machine {
@@ -55,9 +59,18 @@ impl Machine {
             memory_noexec: std::fs::read_to_string(MEMFD_NOEXEC).is_ok_and(|text| text.trim() == "2"),
             missing_devices: missing_devices(config),
             unknown_groups: unknown_groups(&config.host),
+            commands: unusable_commands(config),
             token_file: config.host.admin_tcp.as_ref().map_or(Ok(()), |tcp| token_file(&tcp.token_file)),
         }
     }
+}
+
+fn unusable_commands(config: &Config) -> Vec<String> {
+    let unusable = |(name, service): (&ServiceName, &ServiceConfig)| {
+        let error = identify(service, service.command.as_ref()?).err()?;
+        Some(format!("[service.{name}] command: {}", chain(&error)))
+    };
+    config.services.iter().filter_map(unusable).collect()
 }
 
 fn ephemeral() -> Option<(u16, u16)> {

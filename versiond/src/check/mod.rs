@@ -60,6 +60,7 @@ pub enum Topic {
     StateDir,
     AdminSocket,
     SocketPath,
+    Command,
     Environment,
     NoExec,
     Devices,
@@ -141,6 +142,10 @@ fn judge(config: &Config, machine: &Machine) -> Report {
         let what = format!("a socket's path would have {longest} bytes, the kernel takes {SOCKET_PATH}");
         find(Refused, Topic::SocketPath, what, "shorten [host] state_dir or admin");
     }
+    for what in &machine.commands {
+        let mend = "install it or correct the path; a pinned hash is what the file must have now";
+        find(Warning, Topic::Command, what.clone(), mend);
+    }
     for remark in &config.remarks {
         find(Warning, Topic::Environment, remark.clone(), "unset it");
     }
@@ -179,6 +184,7 @@ fn host(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topi
 fn catalog(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topic, String, &str)) {
     use Severity::{Refused, Warning};
     match &config.catalog.source {
+        CatalogSource::Nowhere => return,
         CatalogSource::File(path) => {
             if let Err(why) = &machine.catalog_file {
                 let what = format!("the catalog {path} cannot be read: {why}");
@@ -278,6 +284,7 @@ mod tests {
             missing_devices: Vec::new(),
             unknown_groups: Vec::new(),
             token_file: Ok(()),
+            commands: Vec::new(),
         }
     }
 
@@ -307,6 +314,7 @@ mod tests {
         assert_eq!(with(&|m| m.ephemeral = Some((21_000, 60_999))), []);
         assert_eq!(with(&|m| m.descriptors = Some(1_024)), [(Warning, Topic::Descriptors)]);
         assert_eq!(with(&|m| m.state_dir = Err("read-only".to_owned())), [(Refused, Topic::StateDir)]);
+        assert_eq!(with(&|m| m.commands = vec!["gone".to_owned()]), [(Warning, Topic::Command)]);
         assert_eq!(with(&|m| m.admin_dir = Err("read-only".to_owned())), [(Refused, Topic::AdminSocket)]);
         assert_eq!(with(&|m| m.noexec = true), [(Warning, Topic::NoExec)]);
         assert_eq!(with(&|m| m.memory_noexec = true), [(Refused, Topic::NoExec)]);

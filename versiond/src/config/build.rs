@@ -29,7 +29,9 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
     let shutdown_budget = duration(&mut source, "host.shutdown_budget", &names, budget, default.shutdown_budget)?;
     let names = ["VERSIOND_CATALOG_POLL", "VERSIOND_POLL_INTERVAL"];
     let poll = duration(&mut source, "catalog.poll", &names, poll, default.catalog_poll)?;
-    let mut catalog = catalog::catalog(&mut source, file.catalog, poll)?;
+    // Without any service the answer would be to name one, which the catalog's default may be.
+    let is_needed = file.service.is_empty() || file.service.values().any(|service| service.command.is_none());
+    let mut catalog = catalog::catalog(&mut source, file.catalog, poll, is_needed)?;
     let mut services = BTreeMap::new();
     for (section, service) in file.service {
         let name = service::name(&source, &section)?;

@@ -42,6 +42,8 @@ pub enum CatalogSource {
     Http(reqwest::Url),
     /// A Cosmovisor's `DAEMON_HOME`, which is only read.
     Cosmovisor(Utf8PathBuf),
+    /// Nowhere: the configuration itself names everything that runs.
+    Nowhere,
 }
 
 /// Where heights come from.
@@ -128,13 +130,21 @@ pub(super) fn catalog(
     source: &mut Source<'_>,
     file: file::Catalog,
     poll: Duration,
+    is_needed: bool,
 ) -> Result<CatalogConfig, ConfigError> {
     let names = ["VERSIOND_CATALOG_SOURCE", "VERSIOND_ORACLE_URL"];
     let from = source.pick("catalog.source", &names, file.source, CatalogSource::from_str)?;
-    let from = from.ok_or(ConfigError::Missing {
-        key: "catalog.source",
-        how: "set [catalog] source or VERSIOND_CATALOG_SOURCE to a file:, https: or cosmovisor: address",
-    })?;
+    let from = match from {
+        Some(from) => from,
+        None if is_needed => {
+            let how = "set [catalog] source or VERSIOND_CATALOG_SOURCE to a file:, https: or cosmovisor: address";
+            return Err(ConfigError::Missing { key: "catalog.source", how });
+        }
+        None => {
+            source.default_to("catalog.source", &CatalogSource::Nowhere);
+            CatalogSource::Nowhere
+        }
+    };
     let removals = ["VERSIOND_CATALOG_REMOVALS"];
     let allow_empty = ["VERSIOND_CATALOG_ALLOW_EMPTY"];
     let allow_http = ["VERSIOND_CATALOG_ALLOW_HTTP"];
@@ -287,6 +297,7 @@ impl CatalogConfig {
     pub fn url_rules(&self) -> UrlRules {
         let (is_file, is_here) = match &self.source {
             CatalogSource::File(_) | CatalogSource::Cosmovisor(_) => (true, true),
+            CatalogSource::Nowhere => (false, false),
             CatalogSource::Http(url) => (false, is_loopback_url(url.as_str())),
         };
         UrlRules { http: self.allow_http, file: is_file, loopback: is_here, private: self.allow_private }
@@ -305,6 +316,7 @@ impl fmt::Display for CatalogSource {
             CatalogSource::File(path) => write!(f, "file:{path}"),
             CatalogSource::Http(url) => write!(f, "{url}"),
             CatalogSource::Cosmovisor(path) => write!(f, "cosmovisor:{path}"),
+            CatalogSource::Nowhere => f.write_str("none: every service is a command"),
         }
     }
 }

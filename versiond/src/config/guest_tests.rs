@@ -53,6 +53,16 @@ fn a_command_is_outside_the_catalog() {
 }
 
 #[test]
+fn a_catalog_is_needed_unless_every_service_is_a_command() {
+    let read = |text: &str| build::build(Utf8Path::new("v.toml"), &format!("host.id = \"h\"\n{text}"), &Env::new());
+    let one = "[service.b]\ncommand = [\"/bin/b\"]\n";
+    assert_eq!(read(one).unwrap().catalog.source, CatalogSource::Nowhere);
+    for text in ["", "[service.a]\n", &format!("[service.a]\n{one}")] {
+        assert!(matches!(read(text), Err(ConfigError::Missing { key: "catalog.source", .. })), "{text}");
+    }
+}
+
+#[test]
 fn each_contract_has_its_word_and_its_usual_case() {
     let contract = |text: &str| service(text).unwrap().contract;
     assert_eq!(contract(""), Contract::Auto);

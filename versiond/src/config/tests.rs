@@ -147,7 +147,6 @@ fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
         ("host", "peers = [\"a=1\"]"),
         ("service.a", "user = \"nobody\""),
         ("service.a", "credentials = { k = \"/f\" }"),
-        ("timing", "bake = \"60s\""),
     ] {
         let text = if section == "host" {
             format!("host.id = \"h\"\n{section}.{key}\n")

@@ -68,6 +68,7 @@ const VARIABLES: &[(&str, Meaning)] = &[
     ("VERSIOND_DRAIN_JOB", Key("timing.drain_job")),
     ("VERSIOND_STOP_GRACE", Key("timing.stop_grace")),
     ("VERSIOND_HOST_DRAIN_MIN", Key("timing.host_drain_min")),
+    ("VERSIOND_BAKE", Key("timing.bake")),
     ("VERSIOND_FAULT", Own("a guard to break on purpose, in builds for tests")),
     ("VERSIOND_ORACLE_URL", Alias("catalog.source")),
     ("VERSIOND_POLL_INTERVAL", Alias("catalog.poll")),

@@ -29,6 +29,7 @@ pub(crate) use self::command::Commands;
 pub(crate) use self::manager::{Manager, Order, Routes};
 pub(crate) use self::pre_upgrade::PreUpgrade;
 pub(crate) use self::probe::ProbeTimings;
+pub(crate) use self::program::identify;
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::spec::{ServiceSpec, Settings, SpecBook};
 use crate::board::Board;
