@@ -21,6 +21,7 @@ mod events;
 pub mod faults;
 mod host;
 pub mod import;
+mod isolation;
 mod keeper;
 pub mod ledger;
 mod metrics;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::board::Board;
 use crate::catalog::CatalogHandle;
 use crate::config::{self, Config, ConfigError, Env};
+use crate::isolation::{self, Isolation};
 use crate::supervisor::{Settings, chain};
 
 /// Where the configuration came from, so that it can be read again.
@@ -57,6 +58,7 @@ pub(crate) struct Reloader {
     pub(crate) settings: watch::Sender<Arc<Settings>>,
     pub(crate) catalog: CatalogHandle,
     pub(crate) board: Arc<Board>,
+    pub(crate) isolation: Arc<Isolation>,
 }
 
 impl Reloader {
@@ -103,6 +105,7 @@ impl Reloader {
             return Err(ReloadError::HostLeaving);
         }
         self.settings.send_replace(Arc::new(settings));
+        self.board.set_isolation(self.isolation.shown_for(isolation::asked(&self.config)).await);
         Ok(reloaded)
     }
 

@@ -30,6 +30,7 @@ use crate::catalog::{self, CatalogView};
 use crate::config::{CatalogSource, Config, HostConfig};
 use crate::faults::{Fault, Faults, crash};
 use crate::host::{Endpoints, Lifecycle, Signals};
+use crate::isolation::{self, Isolation};
 use crate::keeper::Keeper;
 use crate::ledger::{Ledger, LedgerState};
 use crate::metrics::Metrics;
@@ -90,8 +91,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     crash::before("sweep");
     let (recorder, state) = swept(ledger, state).await?;
     crash::after("sweep");
-    let run_dir = state_dir.join("run");
-    clear(&run_dir).with_context(|| format!("{}", run_dir.display()))?;
+    let isolation = Arc::new(Isolation::establish(&state_dir, SWEEP_WITHIN).context("the children's folders")?);
 
     crash::before("listen");
     let listeners = Listeners::bind(&config.host)?;
@@ -112,6 +112,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     let identity = Identity { id: config.host.id.clone(), boot: boot.clone(), started: Tick::ZERO };
     let metrics = Arc::new(Metrics::new());
     let board = Board::new(identity, host, unread(&config), metrics.clone(), clock);
+    board.set_isolation(isolation.shown_for(isolation::asked(&config)).await);
     let spawner = Spawner::start("/proc/self/exe".into()).context("the thread that forks")?;
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
     let store = Arc::new(store);
@@ -155,6 +156,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
         metrics: metrics.clone(),
         pre_upgrade: pre_upgrade(&config, &catalog),
         state_dir: state_dir.clone(),
+        isolation: isolation.clone(),
         tail: tail.clone(),
     });
     let (orders, order) = watch::channel(Order::Follow);
@@ -162,8 +164,14 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     let (commands, given) = Commands::new();
     let (settings, reloaded) = watch::channel(Arc::new(settings));
     let manager = tokio::spawn(manager.run(reloaded, catalog, order, given));
-    let reloader =
-        Reloader { origin, config: config.clone(), settings, catalog: catalog_handle.clone(), board: board.clone() };
+    let reloader = Reloader {
+        origin,
+        config: config.clone(),
+        settings,
+        catalog: catalog_handle.clone(),
+        board: board.clone(),
+        isolation: isolation.clone(),
+    };
     let reload = reloader.start();
 
     let parts = admin::Parts {
@@ -299,18 +307,6 @@ async fn swept(ledger: Ledger, mut state: LedgerState) -> anyhow::Result<(Record
         state.generations.clear();
     }
     Ok((recorder, state))
-}
-
-/// The folder of the children's admin sockets, empty.
-fn clear(folder: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    match std::fs::remove_dir_all(folder) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    std::fs::create_dir_all(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }
 
 fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {

@@ -110,7 +110,6 @@ async fn a_launcher_that_is_not_released_leaves_no_control_group() {
 }
 
 /// F42: a child with a user of its own has that user's identity and none of the supervisor's powers.
-
 #[tokio::test]
 async fn f42_a_child_with_a_user_has_none_of_the_supervisors_powers() {
     if !nix::unistd::geteuid().is_root() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use process_support::{SOON, is_alive, nonce, read_number, until};
 use versiond::process::sweep::{SweepReport, Target, sweep};
-use versiond::process::{BootId, ProcessId};
+use versiond::process::{Account, BootId, ProcessId};
 
 const FOLDER: &str = "TEST_SUPERVISOR_FOLDER";
 
@@ -27,6 +27,14 @@ async fn helper_supervisor() {
     spec.cwd = folder.clone();
     let unreleased = spawner.prepare(process_support::sh("true")).await.unwrap();
     std::fs::write(folder.join("unreleased"), process_support::pid(&unreleased).to_string()).unwrap();
+    // A change of user unties a process from its parent; the launcher ties it again.
+    let mut other = process_support::sh("exec sleep 1000");
+    if nix::unistd::geteuid().is_root() {
+        other.confine.account = Some(Account::new(61_234.into(), 61_234.into(), []));
+    }
+    let other = spawner.prepare(other).await.unwrap();
+    std::fs::write(folder.join("other"), process_support::pid(&other).to_string()).unwrap();
+    let _other = other.release().await.unwrap();
     let child = spawner.prepare(spec).await.unwrap();
     std::fs::write(folder.join("identity"), serde_json::to_vec(child.identity()).unwrap()).unwrap();
     let _child = child.release().await.unwrap();
@@ -54,17 +62,18 @@ async fn f40_a_killed_supervisor_takes_its_children_along_and_the_next_sweeps_th
     let number = |name: &str| read_number(&folder.path().join(name));
     let mut supervisor = start_supervisor(folder.path());
     until("the processes run", || {
-        ["leader", "member", "escaped", "unreleased"].iter().all(|name| number(name).is_some())
+        ["leader", "member", "escaped", "unreleased", "other"].iter().all(|name| number(name).is_some())
     })
     .await;
-    let [leader, member, escaped, unreleased] =
-        ["leader", "member", "escaped", "unreleased"].map(|name| number(name).unwrap());
+    let [leader, member, escaped, unreleased, other] =
+        ["leader", "member", "escaped", "unreleased", "other"].map(|name| number(name).unwrap());
     let session = || nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(escaped))).map(nix::unistd::Pid::as_raw);
     until("one has left the session", || session() == Ok(escaped)).await;
 
     supervisor.0.kill().unwrap();
     supervisor.0.wait().unwrap();
-    until("leader and launcher die with it", || !is_alive(leader) && !is_alive(unreleased)).await;
+    let dead = || [leader, unreleased, other].iter().all(|pid| !is_alive(*pid));
+    until("leader and launcher die with it, whatever user they have", dead).await;
     assert!(is_alive(member) && is_alive(escaped), "only the kernel's signal to the leader has come so far");
 
     let identity: ProcessId = serde_json::from_slice(&std::fs::read(folder.path().join("identity")).unwrap()).unwrap();

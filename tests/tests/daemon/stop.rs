@@ -63,7 +63,7 @@ async fn f29_f35_f63_a_stop_lets_work_finish_refuses_the_rest_and_is_not_hurried
         slot(status, "v0.3").and_then(|slot| slot.generations.first().map(|only| (only.phase, only.inflight)))
     };
     node.until(|status| of_child(status) == Some((Phase::Draining, 1))).await;
-    let socket = node.folder().join(format!("state/run/{}.sock", generation.generation));
+    let socket = node.folder().join(format!("state/run/{}/admin.sock", generation.generation));
     let told: DrainStatus = get_unix(&socket, "/drain/status").await.unwrap().json();
     assert_eq!((told.draining, told.inflight), (true, 1));
     own.finish().await.unwrap();

@@ -68,6 +68,8 @@ inner)
   pivot_root . outside
   umount -l /outside
   rmdir /outside
+  # As a machine's root is, and as whoever starts a systemd in a container sees to: a unit's mounts reach its processes.
+  mount --make-rshared /
   exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=versiond-test \
     /lib/systemd/systemd --system --unit=versiond-test.target --show-status=no --log-target=console
   ;;

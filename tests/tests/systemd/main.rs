@@ -15,6 +15,7 @@ mod http;
 #[path = "../daemon/releases.rs"]
 mod releases;
 
+mod apart;
 mod exposure;
 mod host;
 mod life;

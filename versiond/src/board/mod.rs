@@ -59,6 +59,7 @@ struct Inner {
     notes: Vec<Reason>,
     /// When an artifact that could not be had is fetched again at the earliest.
     pauses: BTreeMap<Sha256, Tick>,
+    isolation: Isolation,
     /// The slots that the first catalog named; `None` until one has been read.
     expected: Option<BTreeSet<SlotId>>,
 }
@@ -106,10 +107,16 @@ impl Board {
                 blocked: BTreeMap::new(),
                 notes: Vec::new(),
                 pauses: BTreeMap::new(),
+                isolation: Isolation::least(),
                 expected: None,
             }),
             seq: watch::Sender::new(1),
         })
+    }
+
+    /// Says how children are kept apart.
+    pub(crate) fn set_isolation(&self, isolation: Isolation) {
+        self.inner.lock().isolation = isolation;
     }
 
     /// Changes the host under the lock and tells whoever waits, if `f` says that it changed.
@@ -373,7 +380,7 @@ impl Board {
                 read_ms_ago: inner.catalog_read.map(|read| millis(now.since(read))),
                 ..inner.catalog.clone()
             },
-            isolation: Isolation::least(),
+            isolation: inner.isolation.clone(),
             slots: inner
                 .slots
                 .iter()

@@ -11,6 +11,7 @@ use supervisor_protocol::ServiceName;
 
 use crate::admin::peer::group_id;
 use crate::config::{CatalogSource, Config, HostConfig, ServiceConfig, chain};
+use crate::isolation::{self, Isolation, Remark};
 use crate::supervisor::identify;
 
 const MEMFD_NOEXEC: &str = "/proc/sys/vm/memfd_noexec";
@@ -36,6 +37,8 @@ pub(super) struct Machine {
     pub(super) token_file: Result<(), String>,
     /// Commands that cannot be run, and why.
     pub(super) commands: Vec<String>,
+    /// What keeps children apart here, in a line, and what is missing of it.
+    pub(super) isolation: (String, Vec<Remark>),
 }
 
 impl Machine {
@@ -60,6 +63,10 @@ impl Machine {
             missing_devices: missing_devices(config),
             unknown_groups: unknown_groups(&config.host),
             commands: unusable_commands(config),
+            isolation: {
+                let (here, asked) = (Isolation::look(config.host.state_dir.as_std_path()), isolation::asked(config));
+                (here.shown(&asked).to_string(), here.remarks(&asked))
+            },
             token_file: config.host.admin_tcp.as_ref().map_or(Ok(()), |tcp| token_file(&tcp.token_file)),
         }
     }

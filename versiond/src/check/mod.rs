@@ -13,13 +13,14 @@ use versiond_core::catalog::UrlRules;
 
 use self::machine::Machine;
 use crate::config::{self, CatalogSource, Config, Env, PortRange, chain};
+use crate::isolation::Remark;
 
 /// Descriptors below which a host under load runs out: each request takes two.
 const DESCRIPTORS: u64 = 8_192;
 /// The longest path of a Unix socket, in bytes.
 const SOCKET_PATH: usize = 107;
 /// What is added to `state_dir` for the socket of a child.
-const CHILD_SOCKET: usize = "/run/g18446744073709551615.sock".len();
+const CHILD_SOCKET: usize = "/run/g18446744073709551615/notify.sock".len();
 
 /// The command. 0: everything will work, perhaps with warnings; 1: refused.
 pub fn main(path: Option<&Utf8Path>, env: &Env) -> ExitCode {
@@ -61,6 +62,7 @@ pub enum Topic {
     AdminSocket,
     SocketPath,
     Command,
+    Isolation,
     Environment,
     NoExec,
     Devices,
@@ -82,6 +84,8 @@ pub struct Finding {
 pub struct Report {
     pub settings: Vec<config::Setting>,
     pub budget: Budget,
+    /// How children are kept apart here.
+    pub isolation: String,
     /// Refusals first.
     pub findings: Vec<Finding>,
 }
@@ -146,11 +150,19 @@ fn judge(config: &Config, machine: &Machine) -> Report {
         let mend = "install it or correct the path; a pinned hash is what the file must have now";
         find(Warning, Topic::Command, what.clone(), mend);
     }
+    for Remark { what, mend } in &machine.isolation.1 {
+        find(Warning, Topic::Isolation, what.clone(), mend);
+    }
     for remark in &config.remarks {
         find(Warning, Topic::Environment, remark.clone(), "unset it");
     }
     findings.sort_by_key(|finding| finding.severity);
-    Report { settings: config.settings.clone(), budget: config.timing.clone(), findings }
+    Report {
+        settings: config.settings.clone(),
+        budget: config.timing.clone(),
+        isolation: machine.isolation.0.clone(),
+        findings,
+    }
 }
 
 fn host(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity, Topic, String, &str)) {
@@ -260,6 +272,7 @@ fn listeners(config: &Config, machine: &Machine, find: &mut impl FnMut(Severity,
 #[cfg(test)]
 mod tests {
     use camino::Utf8PathBuf;
+    use supervisor_protocol::admin::Isolation as Shown;
 
     use super::machine::writable;
     use super::*;
@@ -285,6 +298,7 @@ mod tests {
             unknown_groups: Vec::new(),
             token_file: Ok(()),
             commands: Vec::new(),
+            isolation: (Shown::least().to_string(), Vec::new()),
         }
     }
 

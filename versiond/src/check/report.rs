@@ -35,6 +35,7 @@ impl fmt::Display for Report {
             f,
             "  --  TimeoutStopSec or terminationGracePeriodSeconds > shutdown_budget ({outer})   not visible from here"
         )?;
+        writeln!(f, "\nIsolation\n  {}", self.isolation)?;
         writeln!(f, "\nFindings")?;
         if self.findings.is_empty() {
             writeln!(f, "  none")?;

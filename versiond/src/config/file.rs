@@ -96,10 +96,18 @@ pub(super) struct Service {
     pub(super) undrain: Value,
     pub(super) start_estimate: Value,
     pub(super) gpu: List,
-    #[serde(rename = "user")]
-    _user: Later,
-    #[serde(rename = "credentials")]
-    _credentials: Later,
+    pub(super) user: Value,
+    pub(super) group: Value,
+    pub(super) credentials: BTreeMap<String, Spanned<Scalar>>,
+    pub(super) limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) memory_max: Value,
+    pub(super) cpu_max: Value,
+    pub(super) pids_max: Value,
 }
 
 #[derive(Debug, Deserialize)]

@@ -21,7 +21,7 @@ use super::host::{any, truth};
 use super::rollout::{Rollout, rollout};
 use super::setting::Source;
 use super::template::Template;
-use super::{ConfigError, file};
+use super::{ConfigError, IsolationConfig, file, isolation};
 
 /// `[service.X]`
 #[derive(Debug, Clone)]
@@ -54,6 +54,7 @@ pub struct ServiceConfig {
     pub non_ha: BTreeSet<String>,
     /// The member of an archive that is the program.
     pub entry: Option<String>,
+    pub isolation: IsolationConfig,
     pub rollout: Rollout,
 }
 
@@ -225,6 +226,11 @@ pub(super) fn service(
                 undrain: file.undrain,
                 gpu: file.gpu,
             },
+        )?,
+        isolation: isolation::isolation(
+            source,
+            name,
+            isolation::File { user: file.user, group: file.group, credentials: file.credentials, limits: file.limits },
         )?,
         start_estimate: source.pick(&key("start_estimate"), &[], file.start_estimate, parse_duration)?,
         rollout: rollout(source, key, file.rollout)?,

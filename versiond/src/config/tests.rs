@@ -143,11 +143,7 @@ fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
         assert!(matches!(error, ConfigError::Syntax { .. }), "{text}: {error:?}");
         assert_eq!(line(&error), 3 + text.lines().count(), "{text}");
     }
-    for (section, key) in [
-        ("host", "peers = [\"a=1\"]"),
-        ("service.a", "user = \"nobody\""),
-        ("service.a", "credentials = { k = \"/f\" }"),
-    ] {
+    for (section, key) in [("host", "peers = [\"a=1\"]"), ("host", "peers = 1")] {
         let text = if section == "host" {
             format!("host.id = \"h\"\n{section}.{key}\n")
         } else {
@@ -290,4 +286,35 @@ fn the_default_host_id_hides_the_machine_id() {
     assert_eq!(id, host::host_id_of(machine));
     assert_ne!(id, host::host_id_of("3d1219c7c4c5404aaa1f6d2a48adfda5"));
     assert!(!machine.contains(&id));
+}
+
+#[test]
+fn how_children_are_kept_apart_is_read_and_a_value_that_means_nothing_is_refused_with_its_line() {
+    const SOURCE: &str = "catalog.source = \"file:/c\"";
+    let text = "[service.a]\nuser = \"keeper\"\ncredentials = { k = \"/etc/k\", l = \"systemd:loaded\" }\n\
+        [service.a.limits]\nmemory_max = \"2GiB\"\ncpu_max = \"150%\"\npids_max = 64\n";
+    let config = read_text(&format!("{SOURCE}\n{text}"), &[]).unwrap();
+    let isolation = &config.services.values().next().unwrap().isolation;
+    assert_eq!((isolation.user.as_deref(), isolation.group.as_deref()), (Some("keeper"), None));
+    let sources: Vec<String> = isolation.credentials.values().map(ToString::to_string).collect();
+    assert_eq!(sources, ["/etc/k", "systemd:loaded"]);
+    let limits = isolation.limits;
+    assert_eq!((limits.memory_max, limits.cpu_max, limits.pids_max), (Some(2 << 30), Some(1_500), Some(64)));
+    for wrong in [
+        "user = \"a b\"",
+        "credentials = { k = \"relative\" }",
+        "credentials = { \"../k\" = \"/etc/k\" }",
+        "limits.memory_max = \"2\"",
+        "limits.cpu_max = 2",
+        "limits.pids_max = 0",
+    ] {
+        let error = read_text(&format!("{SOURCE}\n[service.a]\n{wrong}\n"), &[]).unwrap_err();
+        assert_eq!(line(&error), 3, "{wrong}: {error:?}");
+    }
+    assert!(
+        read_text(&format!("{SOURCE}\n[service.a]\ngroup = \"keepers\"\n"), &[]).is_err(),
+        "a group without a user"
+    );
+    let leaked = config.settings.iter().find(|setting| setting.key.contains("credentials.k")).unwrap();
+    assert_eq!(leaked.value, "/etc/k");
 }

@@ -27,6 +27,8 @@ use super::{Signal, sys};
 
 /// The leaf of versiond itself.
 const LEAF: &str = "supervisor";
+/// Where a process is whose delegated group is the one above: versiond's next life, and what systemd runs beside it.
+const BELOW: [&str; 2] = [LEAF, ".control"];
 /// How often a group is looked at that is on its way to be empty.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// By these systemd marks what it has delegated; the first can be read by everyone.
@@ -91,6 +93,8 @@ pub enum NoTree {
     NotMounted,
     #[error("{} was not delegated to versiond", group.display())]
     NotDelegated { group: PathBuf },
+    #[error("{} holds other processes too", group.display())]
+    Shared { group: PathBuf },
     #[error("{} cannot be used", path.display())]
     Unusable {
         path: PathBuf,
@@ -115,12 +119,16 @@ impl Tree {
         let read =
             |path: &str| fs::read_to_string(path).map_err(|source| NoTree::Unusable { path: path.into(), source });
         let own = locate(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?).ok_or(NoTree::NotMounted)?;
-        // One that was started from the leaf of another, as a second life in the same service is.
         let root = match own.parent() {
-            Some(parent) if own.ends_with(LEAF) && is_delegated(parent) => parent.to_owned(),
-            _ if is_delegated(&own) => own,
+            Some(parent) if BELOW.iter().any(|name| own.ends_with(name)) && is_delegated(parent) => parent,
+            _ if is_delegated(&own) => &own,
             _ => return Err(NoTree::NotDelegated { group: own }),
         };
+        // Whoever else is in there may be another versiond, whose generations are not this one's to end.
+        if !is_alone_in(&own) || !is_alone_in(root) {
+            return Err(NoTree::Shared { group: own });
+        }
+        let root = root.to_owned();
         let controllers = listed(&root, "cgroup.controllers")?;
         Ok(Self { root, controllers })
     }
@@ -287,6 +295,12 @@ fn is_delegated(group: &Path) -> bool {
     let euid = nix::unistd::geteuid();
     let given = || fs::metadata(group).is_ok_and(|metadata| metadata.uid() == euid.as_raw());
     marked || (!euid.is_root() && given())
+}
+
+/// Whether no process but this one is in the group itself.
+fn is_alone_in(group: &Path) -> bool {
+    let own = std::process::id().to_string();
+    fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|listed| listed.lines().all(|pid| pid == own))
 }
 
 /// `service.version.gN`: nobody else's.

@@ -16,6 +16,8 @@
 
 pub mod cgroup;
 pub mod confine;
+mod connect;
+pub mod folders;
 pub mod identity;
 pub mod launch;
 pub mod logs;
@@ -32,6 +34,7 @@ pub mod sweep;
 mod sys;
 
 pub use confine::{Account, Confine};
+pub use connect::connect;
 pub use identity::{BootId, ProcessId};
 pub use logs::{Logs, NoLog, Reader};
 pub use nix::sys::signal::Signal;

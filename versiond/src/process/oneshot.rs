@@ -2,6 +2,7 @@
 //! environment, in its own group, for ten seconds at most.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use rand::RngExt as _;
 use supervisor_protocol::contract::Describe;
 use supervisor_protocol::{CONTRACT, NameError, Nonce};
 
+use super::folders;
 use super::output::{Captured, OutputSink};
 use super::seal::Sealed;
 use super::spawner::{LaunchError, LaunchSpec, Spawner};
-use super::{Confine, ExitInfo, Running, Signal};
+use super::{Account, Confine, ExitInfo, Running, Signal};
 
 /// The most that a program may print on each stream, in bytes.
 pub const MAX_OUTPUT: usize = 64 << 10;
@@ -174,17 +176,17 @@ async fn run_in(
     env: &[(String, String)],
     within: Duration,
 ) -> Result<Captured, OneshotError> {
-    let directory = tempfile::tempdir().map_err(OneshotError::Directory)?;
+    let directory = Scratch::new(spawner.asking()).map_err(OneshotError::Directory)?;
     let argv = std::iter::once("child").chain(args.iter().copied()).map(str::to_owned).collect();
     let spec = LaunchSpec {
         exe: Arc::clone(exe),
         argv,
         env: env.to_vec(),
-        cwd: directory.path().to_owned(),
+        cwd: directory.0.clone(),
         lock_dir: None,
         output: OutputSink::Capture { limit: MAX_OUTPUT },
         nonce: random_nonce().map_err(OneshotError::Nonce)?,
-        confine: Confine::default(),
+        confine: Confine { account: spawner.asking().cloned(), group: None },
     };
     let prepared = spawner.prepare(spec).await.map_err(OneshotError::Launch)?;
     let guard = End(prepared.release().await.map_err(OneshotError::Launch)?);
@@ -204,6 +206,27 @@ async fn run_in(
         ExitInfo::Code(0) if output.stdout.trim_ascii().is_empty() => Err(OneshotError::Empty),
         ExitInfo::Code(0) => Ok(output),
         ExitInfo::Code(code) => Err(OneshotError::Exit { code, output }),
+    }
+}
+
+/// An empty folder of the account's own.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(account: Option<&Account>) -> io::Result<Self> {
+        let made = Scratch(tempfile::tempdir()?.keep());
+        if let Some(account) = account {
+            folders::give(&made.0, account)?;
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = folders::remove(&self.0) {
+            tracing::warn!(folder = %self.0.display(), %error, "not removed");
+        }
     }
 }
 

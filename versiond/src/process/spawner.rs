@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::cgroup::Group;
-use super::confine::Confine;
+use super::confine::{Account, Confine};
 use super::launch::{self, Order, Report, Step};
 use super::logs::Logs;
 use super::output::{self, LogQueue, OutputSink, Pipes};
@@ -85,6 +85,8 @@ pub enum LaunchError {
 /// The way to the thread that forks.
 #[derive(Debug, Clone)]
 pub struct Spawner {
+    /// Whom programs become that are only asked something.
+    asking: Option<Account>,
     requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,
     log: Arc<LogQueue>,
@@ -117,7 +119,19 @@ impl Spawner {
         let (requests, inbox) = mpsc::channel();
         let forker = Forker { launcher, shared: Arc::clone(&shared) };
         std::thread::Builder::new().name("spawner".to_owned()).spawn(move || forker.run(&inbox))?;
-        Ok(Self { requests, shared, log })
+        Ok(Self { asking: None, requests, shared, log })
+    }
+
+    /// The same thread, for questions to programs as this account.
+    #[must_use]
+    pub fn asking_as(&self, account: Option<Account>) -> Self {
+        Self { asking: account, ..self.clone() }
+    }
+
+    /// Whom programs become that are only asked something.
+    #[must_use]
+    pub fn asking(&self) -> Option<&Account> {
+        self.asking.as_ref()
     }
 
     /// What is remembered of the children's output.

@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use supervisor_protocol::contract::{DrainStatus, Ready};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
+use crate::process::{self, Account};
 use crate::supervisor::notify::Notified;
 
 /// The largest body that a child may answer on its admin listener, in bytes.
@@ -59,6 +60,8 @@ pub(crate) struct ChildLink {
     /// Whether something answers there at all: a worker may have been told no port.
     pub(crate) has_port: bool,
     pub(crate) admin: Admin,
+    /// Whose its sockets are, when they are not versiond's own user's.
+    pub(crate) account: Option<Account>,
     /// Asked instead of the usual path.
     pub(crate) ready_path: Option<String>,
     /// What it says of itself on its notification socket, when its readiness is to come from there.
@@ -167,7 +170,13 @@ impl ChildLink {
             match &self.admin {
                 Admin::Socket(socket) => {
                     let connect = |source| ChildError::Connect { place: place.clone(), source };
-                    exchange(UnixStream::connect(socket).await.map_err(connect)?, method.clone(), path, &place).await
+                    exchange(
+                        process::connect(socket, self.account.as_ref()).await.map_err(connect)?,
+                        method.clone(),
+                        path,
+                        &place,
+                    )
+                    .await
                 }
                 Admin::Port(port) => self.loopback(*port, method.clone(), path, &place).await,
                 Admin::Nowhere => Err(ChildError::Status { place: place.clone(), status: StatusCode::NOT_FOUND }),

@@ -90,7 +90,12 @@ impl Effects {
             Ok(Err(error)) => return failed(chain(&error)),
             Err(error) => return failed(chain(&error)),
         };
-        match preflight::ask(&self.shared.spawner, &self.id, sealed, spec).await {
+        let account = self.shared.isolation.account_of(&spec.isolation).await;
+        let spawner = match account {
+            Ok(account) => self.shared.spawner.asking_as(account),
+            Err(error) => return Event::Input(Input::NotIsolated(generation, chain(&error))),
+        };
+        match preflight::ask(&spawner, &self.id, sealed, spec).await {
             Ok((facts, build)) => {
                 // A plan changes the program's data before its first start: the one before must be gone then.
                 let planned = self.shared.pre_upgrade.as_ref().is_some_and(|plans| plans.is_for(&self.id));

@@ -16,9 +16,10 @@ use versiond_core::slot::NotLaunched;
 
 use crate::config::Filling;
 use crate::faults::crash;
+use crate::isolation::{Kept, NotKept};
 use crate::ledger::LedgerGeneration;
 use crate::process::oneshot::random_nonce;
-use crate::process::{Confine, LaunchSpec, OutputLabel, OutputSink, PortLease, Running, Signal};
+use crate::process::{LaunchSpec, OutputLabel, OutputSink, PortLease, Running, Signal};
 use crate::supervisor::child::{Admin, ChildLink, chain};
 use crate::supervisor::effects::Effects;
 use crate::supervisor::notify::NotifySocket;
@@ -39,19 +40,8 @@ pub(crate) struct Life {
 /// What a generation has beside its process. To be dropped when nothing of that is left: it goes then.
 struct Belongings {
     admin_port: Option<PortLease>,
-    admin_socket: PathBuf,
-    notify_socket: PathBuf,
-    files: PathBuf,
+    kept: Kept,
     notify: Option<AbortOnDropHandle<()>>,
-}
-
-impl Drop for Belongings {
-    fn drop(&mut self) {
-        // Most generations have only some of it.
-        std::fs::remove_file(&self.admin_socket).ok();
-        std::fs::remove_file(&self.notify_socket).ok();
-        std::fs::remove_dir_all(&self.files).ok();
-    }
 }
 
 impl Effects {
@@ -66,41 +56,44 @@ impl Effects {
         let (shared, slot) = (&self.shared, &self.id);
         let nonce = random_nonce().map_err(|error| failed(&error))?;
         let port = allocate(shared)?;
-        let run = shared.state_dir.join("run");
+        let data_dir = shared.state_dir.join("data").join(slot.service.as_str()).join(slot.name.as_str());
+        tokio::fs::create_dir_all(&data_dir).await.map_err(|error| unmade(&data_dir, &error))?;
+        let kept = shared.isolation.keep(slot, generation, &spec.isolation, &data_dir).await.map_err(not_kept)?;
+        let (confine, home) = (kept.confine.clone(), kept.home.clone());
         let mut belongings = Belongings {
             admin_port: match spoken {
                 Spoken::Older { admin_api: true } => Some(allocate(shared)?),
                 Spoken::Older { admin_api: false } | Spoken::V1 | Spoken::None => None,
             },
-            admin_socket: run.join(format!("{generation}.sock")),
-            // No longer than the other, so that one bound holds for both.
-            notify_socket: run.join(format!("n{}.sock", generation.0)),
-            files: run.join(generation.to_string()),
+            kept,
             notify: None,
         };
         let admin = match spoken {
-            Spoken::V1 => Admin::Socket(belongings.admin_socket.clone()),
+            Spoken::V1 => Admin::Socket(home.join("admin.sock")),
             Spoken::Older { .. } => Admin::Port(belongings.admin_port.as_ref().unwrap_or(&port).port()),
             Spoken::None => Admin::Nowhere,
         };
-        let data_dir = shared.state_dir.join("data").join(slot.service.as_str()).join(slot.name.as_str());
-        tokio::fs::create_dir_all(&data_dir).await.map_err(|error| unmade(&data_dir, &error))?;
         let filling = Filling {
             port: port.port(),
             data_dir: &data_dir,
             version: slot.name.as_str(),
             generation: generation.0,
-            files: &belongings.files,
+            files: &home,
         };
         render(spec, &filling).map_err(|(path, error)| unmade(&path, &error))?;
-        let socket = if spec.notify { Some(NotifySocket::bind(&belongings.notify_socket)) } else { None };
-        let socket = socket.transpose().map_err(|error| unmade(&belongings.notify_socket, &error))?;
+        let notify_socket = home.join("notify.sock");
+        let socket = if spec.notify { Some(NotifySocket::bind(&notify_socket)) } else { None };
+        let socket = socket.transpose().map_err(|error| unmade(&notify_socket, &error))?;
+        belongings.kept.hand_over().map_err(|error| unmade(&home, &error))?;
 
         let mut environment: Vec<_> =
             spec.environment.all.iter().map(|(name, value)| (name.clone(), value.fill(&filling))).collect();
         environment.extend(self.own_variables(generation, facts, build, &admin, &filling));
         if socket.is_some() {
-            environment.push(("NOTIFY_SOCKET".to_owned(), belongings.notify_socket.to_string_lossy().into_owned()));
+            environment.push(("NOTIFY_SOCKET".to_owned(), notify_socket.to_string_lossy().into_owned()));
+        }
+        if let Some(folder) = &belongings.kept.credentials {
+            environment.push(("CREDENTIALS_DIRECTORY".to_owned(), folder.to_string_lossy().into_owned()));
         }
         let exclusive = match facts.state {
             StateKind::Local => true,
@@ -119,7 +112,7 @@ impl Effects {
                 generation,
             }),
             nonce: nonce.clone(),
-            confine: Confine::default(),
+            confine: confine.clone(),
         };
         let planned = shared.pre_upgrade.as_ref().map(|plans| (plans, launch.clone()));
         crash::before("fork");
@@ -147,6 +140,7 @@ impl Effects {
             port: port.port(),
             has_port: spec.is_routed || spec.has_port(),
             admin,
+            account: confine.account,
             ready_path: spec.ready_path.clone(),
             notified,
             start_estimate: spec.start_estimate.unwrap_or_default(),
@@ -217,6 +211,13 @@ fn render(spec: &ServiceSpec, filling: &Filling<'_>) -> Result<(), (PathBuf, io:
 
 fn failed(error: &dyn std::error::Error) -> NotLaunched {
     NotLaunched::Failed(chain(error))
+}
+
+fn not_kept(error: NotKept) -> NotLaunched {
+    match error {
+        NotKept::Missing(detail) => NotLaunched::Isolation(detail),
+        NotKept::Failed { .. } => failed(&error),
+    }
 }
 
 fn unmade(path: &Path, error: &io::Error) -> NotLaunched {

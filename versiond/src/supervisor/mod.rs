@@ -34,6 +34,7 @@ pub(crate) use self::recorder::Recorder;
 pub(crate) use self::spec::{ServiceSpec, Settings, SpecBook};
 use crate::board::Board;
 use crate::faults::Faults;
+use crate::isolation::Isolation;
 use crate::metrics::Metrics;
 use crate::process::{PortAllocator, Spawner};
 use crate::store::Store;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) state_dir: PathBuf,
     /// For the slots of a Cosmovisor's folder.
     pub(crate) pre_upgrade: Option<PreUpgrade>,
+    pub(crate) isolation: Arc<Isolation>,
     /// Work that outlives its slot: the last traces of processes that have exited.
     pub(crate) tail: TaskTracker,
 }

@@ -15,7 +15,9 @@ use versiond_core::window::Window;
 
 use super::Routes;
 use super::program::{self, Program};
-use crate::config::{Config, Contract, Environment, FileTemplate, RolloutMode, ServiceConfig, StandIn, Template};
+use crate::config::{
+    Config, Contract, Environment, FileTemplate, IsolationConfig, RolloutMode, ServiceConfig, StandIn, Template,
+};
 use crate::supervisor::child::chain;
 
 /// Programs that were configured before and may still run, or be gone back to.
@@ -31,6 +33,7 @@ pub(crate) struct ServiceSpec {
     /// The archive's member to run, when the catalog does not say.
     pub(crate) entry: Option<String>,
     pub(crate) contract: Contract,
+    pub(crate) isolation: IsolationConfig,
     pub(crate) stand_in: StandIn,
     pub(crate) start_estimate: Option<Duration>,
     pub(crate) is_routed: bool,
@@ -86,6 +89,7 @@ impl ServiceSpec {
             files: service.files.clone(),
             entry: service.entry.clone(),
             contract: service.contract,
+            isolation: service.isolation.clone(),
             stand_in: service.stand_in.clone(),
             start_estimate: service.start_estimate,
             is_routed: service.route.is_some(),

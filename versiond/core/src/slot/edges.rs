@@ -52,6 +52,9 @@ impl Slot {
             }
             Input::PreflightFailed(number, detail) => self
                 .fail(number, Asked::Describe, now, |_, retry_in_ms| Reason::PreflightFailed { detail, retry_in_ms }),
+            Input::NotIsolated(number, detail) => {
+                self.fail(number, Asked::Describe, now, |_, _| Reason::IsolationMissing { detail })
+            }
             Input::Launched(number) => {
                 let timings = self.timings.clone();
                 if let Some(generation) = self.generations.get_mut(&number) {
@@ -63,7 +66,7 @@ impl Slot {
                 // A host without a free port says nothing of the build.
                 let blame = match &failed {
                     NotLaunched::Failed(detail) => Some(format!("{number} could not be started: {detail}")),
-                    NotLaunched::Ports { .. } | NotLaunched::Ledger(_) => None,
+                    NotLaunched::Ports { .. } | NotLaunched::Ledger(_) | NotLaunched::Isolation(_) => None,
                 };
                 if let Some(State::Starting { .. }) = self.state(number) {
                     self.hold_failed(number, blame, now);
@@ -71,6 +74,7 @@ impl Slot {
                 self.fail(number, Asked::Launch, now, |sha256, retry_in_ms| match failed {
                     NotLaunched::Ports { range } => Reason::PortsExhausted { range },
                     NotLaunched::Ledger(detail) => Reason::LedgerUnwritable { detail },
+                    NotLaunched::Isolation(detail) => Reason::IsolationMissing { detail },
                     NotLaunched::Failed(detail) => Reason::StartFailed { sha256, detail, retry_in_ms },
                 })
             }

@@ -34,6 +34,8 @@ pub enum Input {
     FetchFailed(Generation, Failed),
     Described(Generation, Facts),
     PreflightFailed(Generation, String),
+    /// The host does not keep it apart as its service asks, so that it is not even asked what it is.
+    NotIsolated(Generation, String),
     Launched(Generation),
     LaunchFailed(Generation, NotLaunched),
     /// A round that asked a candidate, or what serves, whether it serves.
@@ -75,6 +77,8 @@ pub enum NotLaunched {
     },
     /// The ledger cannot be written, and nothing may run that it does not know.
     Ledger(String),
+    /// The host does not keep it apart as its service asks.
+    Isolation(String),
     Failed(String),
 }
 

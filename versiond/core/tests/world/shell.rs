@@ -75,6 +75,7 @@ impl World {
             }
             Input::FetchFailed(..)
             | Input::PreflightFailed(..)
+            | Input::NotIsolated(..)
             | Input::LaunchFailed(..)
             | Input::Leases(..)
             | Input::Exited(..)

@@ -81,7 +81,12 @@ fn read_env_file(path: &Utf8Path) -> Result<Env, Box<dyn std::error::Error + Sen
 
 /// Whether a variable is part of the contract, so that only the supervisor may set it.
 fn is_own(variable: &str) -> bool {
-    const OLDER: [&str; 4] =
-        ["DEVSHARD_ADMIN_ADDR", "DEVSHARD_SHUTDOWN_GRACE", "DEVSHARD_BINARY_LOG_VERSION", "NOTIFY_SOCKET"];
+    const OLDER: [&str; 5] = [
+        "DEVSHARD_ADMIN_ADDR",
+        "DEVSHARD_SHUTDOWN_GRACE",
+        "DEVSHARD_BINARY_LOG_VERSION",
+        "NOTIFY_SOCKET",
+        "CREDENTIALS_DIRECTORY",
+    ];
     variable.starts_with("SUPERVISOR_") || variable.starts_with("LISTEN_") || OLDER.contains(&variable)
 }
