@@ -39,24 +39,25 @@ impl Stand {
         fault: Option<Sabotage>,
         longest_stream_s: u64,
     ) -> anyhow::Result<Self> {
-        Self::raise_with_status(folder, programs, first, fault, longest_stream_s, None).await
+        Self::raise_as(folder, programs, first, fault, longest_stream_s, (1, None)).await
     }
 
-    /// The same, with the status endpoints at an address of their own.
-    pub async fn raise_with_status(
+    /// The same; the catalog is read every so many seconds, and the status endpoints may have an address of
+    /// their own.
+    pub async fn raise_as(
         folder: &Utf8Path,
         (versiond, children): (&Utf8Path, &Utf8Path),
         first: &[Build],
         fault: Option<Sabotage>,
         longest_stream_s: u64,
-        status_listen: Option<SocketAddr>,
+        (poll_s, status_listen): (u64, Option<SocketAddr>),
     ) -> anyhow::Result<Self> {
         let artifacts = Artifacts::pack(children)?;
         let (listen, child_ports) = pick_ports()?;
         let world = Arc::new(World::new(listen, first));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let catalog = Catalog::serve(listener, artifacts, first, Arc::clone(&world))?;
-        let config = Config { listen, status_listen, child_ports, source: catalog.source(), longest_stream_s };
+        let config = Config { listen, status_listen, child_ports, poll_s, source: catalog.source(), longest_stream_s };
         let supervisor = Supervisor::new(versiond, folder, &config, fault)?;
         supervisor.start()?;
         Ok(Self { world, catalog, supervisor })

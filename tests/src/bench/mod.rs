@@ -66,6 +66,8 @@ pub struct Swaps {
 }
 
 const CHILDREN: usize = 5;
+/// The daemon's own default: an idle one reads its catalog no more often.
+const POLL_S: u64 = 30;
 
 /// Measures everything; `say` is told what goes on.
 pub async fn run(
@@ -79,7 +81,7 @@ pub async fn run(
     let first: Vec<Build> = (0..CHILDREN).map(|at| if at % 2 == 0 { Build::A } else { Build::B }).collect();
     // Free at this moment; nobody else is told of it.
     let status = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-    let stand = Stand::raise_with_status(&folder, programs, &first, None, 600, Some(status)).await?;
+    let stand = Stand::raise_as(&folder, programs, &first, None, 600, (POLL_S, Some(status))).await?;
     let socket = folder.join(ADMIN_SOCKET);
     let measured = sections(&stand, (&socket, status), size, &say).await;
     stand.supervisor.stop(Duration::from_secs(60)).await?;

@@ -20,6 +20,8 @@ pub struct Config {
     /// Where the status endpoints are, when they have a listener of their own.
     pub status_listen: Option<SocketAddr>,
     pub child_ports: RangeInclusive<u16>,
+    /// How often the catalog is read, in seconds.
+    pub poll_s: u64,
     /// Where the catalog is read.
     pub source: String,
     /// How long a stream may last, in seconds: every drain must be able to wait for it.
@@ -30,7 +32,7 @@ impl Config {
     /// The file that versiond reads.
     #[must_use]
     pub fn to_toml(&self, folder: &Utf8Path) -> String {
-        let Config { listen, status_listen, child_ports, source, longest_stream_s } = self;
+        let Config { listen, status_listen, child_ports, poll_s, source, longest_stream_s } = self;
         let (first, last) = (child_ports.start(), child_ports.end());
         let drain = longest_stream_s + 30;
         let status = status_listen.map_or_else(String::new, |address| format!("status_listen = \"{address}\"\n"));
@@ -46,7 +48,7 @@ shutdown_budget = "{budget}s"
 
 [catalog]
 source = "{source}"
-poll = "1s"
+poll = "{poll_s}s"
 service = "{SERVICE}"
 
 [service.{SERVICE}]
@@ -103,6 +105,7 @@ mod tests {
             listen: "127.0.0.1:8080".parse().unwrap(),
             status_listen: Some("127.0.0.1:8081".parse().unwrap()),
             child_ports: 20_000..=20_098,
+            poll_s: 1,
             source: "http://127.0.0.1:9/catalog.json".to_owned(),
             longest_stream_s: 15,
         };
