@@ -27,7 +27,7 @@ pub use crate::supervisor::chain;
 use crate::admin;
 use crate::board::{Board, Identity};
 use crate::catalog::{self, CatalogView};
-use crate::config::{CatalogSource, Config, HostConfig};
+use crate::config::{CatalogSource, Config};
 use crate::faults::{Fault, Faults, crash};
 use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::isolation::{self, Isolation};
@@ -94,7 +94,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     let isolation = Arc::new(Isolation::establish(&state_dir, SWEEP_WITHIN).context("the children's folders")?);
 
     crash::before("listen");
-    let listeners = Listeners::bind(&config.host)?;
+    let listeners = Listeners::bind(&config)?;
     crash::after("listen");
 
     let clock = Clock::start();
@@ -218,12 +218,14 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn bind(host: &HostConfig) -> anyhow::Result<Listeners> {
+    fn bind(config: &Config) -> anyhow::Result<Listeners> {
+        let host = &config.host;
+        let users = config.services.values().filter_map(|service| service.isolation.user.as_deref());
         Ok(Listeners {
             data: bind(host.listen, "[host] listen")?,
             status: host.status_listen.map(|address| bind(address, "[host] status_listen")).transpose()?,
             metrics: host.metrics.map(|address| bind(address, "[host] metrics")).transpose()?,
-            admin: admin::bind(host)?,
+            admin: admin::bind(host, users)?,
         })
     }
 }

@@ -146,7 +146,7 @@ async fn the_event_stream_tells_a_swap_in_order_and_goes_on_where_a_reader_left(
     let all: Vec<(&str, String)> = all.iter().filter_map(|(id, event)| Some((id.as_str(), told(event)?))).collect();
     let at = |what: &str| all.iter().position(|(_, told)| told == what).unwrap_or_else(|| panic!("{what}: {all:?}"));
     assert!(at("g1 - fetching") < at("g2 - fetching"));
-    assert!(at("g2 - fetching") < at("g1 terminating exited"));
+    assert!(at("g2 - fetching") < at("g1 serving retired"));
     assert!(at("g1 draining parked") < at("g1 drained"));
 
     let middle = at("g2 - fetching");

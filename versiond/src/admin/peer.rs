@@ -183,6 +183,14 @@ fn groups(uid: u32, gid: u32) -> BTreeSet<u32> {
     groups
 }
 
+/// A user by its name or its number.
+pub(super) fn user_id(text: &str) -> Option<Uid> {
+    match text.parse() {
+        Ok(number) => Some(Uid::from_raw(number)),
+        Err(_) => User::from_name(text).ok().flatten().map(|user| user.uid),
+    }
+}
+
 /// A group by its name or its number.
 pub(crate) fn group_id(text: &str) -> Option<Gid> {
     match text.parse() {

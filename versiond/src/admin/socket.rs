@@ -1,13 +1,12 @@
 //! The admin listeners: the Unix socket, which those may open who may also be let in, and the loopback port.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, chown};
 
-use super::peer::{Policy, TokenHash, group_id};
+use super::peer::{Policy, TokenHash, group_id, user_id};
 use crate::config::HostConfig;
 
 /// Why an admin listener could not be opened.
@@ -39,8 +38,8 @@ pub(crate) struct Listeners {
     pub(super) policy: Policy,
 }
 
-/// Opens them.
-pub(crate) fn bind(host: &HostConfig) -> Result<Listeners, AdminError> {
+/// Opens them. `users` are those that services run as: they are let in by no group.
+pub(crate) fn bind<'u>(host: &HostConfig, users: impl Iterator<Item = &'u str>) -> Result<Listeners, AdminError> {
     let group = |key, name: &Option<String>| {
         let id = |name: &String| group_id(name).ok_or_else(|| AdminError::UnknownGroup { key, group: name.clone() });
         name.as_ref().map(id).transpose()
@@ -59,7 +58,8 @@ pub(crate) fn bind(host: &HostConfig) -> Result<Listeners, AdminError> {
         own: Uid::effective().as_raw(),
         operators: operators.map(Gid::as_raw),
         readers: readers.map(Gid::as_raw),
-        children: BTreeSet::new(),
+        // A user that does not exist cannot ask either; who is made later is told by its processes.
+        children: users.filter_map(user_id).map(Uid::as_raw).collect(),
         token,
     };
     Ok(Listeners { socket: socket(host.admin.as_std_path(), operators, readers)?, tcp, policy })
