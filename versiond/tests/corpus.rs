@@ -4,6 +4,8 @@
 
 #[path = "../../fuzz/bodies/admin.rs"]
 mod admin;
+#[path = "../../fuzz/bodies/archive.rs"]
+mod archive;
 #[path = "../../fuzz/bodies/config.rs"]
 mod config;
 
@@ -26,4 +28,9 @@ fn the_corpus_of_config_holds() {
 #[test]
 fn the_corpus_of_admin_holds() {
     replay("admin", admin::run);
+}
+
+#[test]
+fn the_corpus_of_archive_holds() {
+    replay("archive", archive::run);
 }

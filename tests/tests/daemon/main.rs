@@ -13,6 +13,7 @@
 mod common;
 
 mod alerts;
+mod artifacts;
 mod catalog;
 mod clock;
 mod cordon;

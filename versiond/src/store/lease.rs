@@ -33,6 +33,13 @@ struct Held {
     asked: Tick,
 }
 
+/// How a lock's file is opened. A file system over a network locks exclusively only what is open for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Shared,
+    Exclusive,
+}
+
 /// The right to remove a hash.
 #[derive(Debug)]
 pub(super) struct Removal {
@@ -62,7 +69,7 @@ impl Leases {
             held.asked = now;
             return;
         }
-        let lock = self.lock(disk, sha256, File::lock_shared).inspect_err(|error| {
+        let lock = self.lock(disk, sha256, Kind::Shared, File::lock_shared).inspect_err(|error| {
             tracing::debug!(%sha256, %error, "no lease: the store is not shared in writing");
         });
         held.insert(sha256, Held { _lock: lock.ok().map(|(_, file)| file), asked: now });
@@ -80,7 +87,7 @@ impl Leases {
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         };
-        match self.lock(disk, sha256, lock) {
+        match self.lock(disk, sha256, Kind::Exclusive, lock) {
             Ok((path, file)) => Ok(Removal { path, _lock: file }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(InUse::Elsewhere),
             Err(error) => Err(InUse::Unknown(error)),
@@ -91,6 +98,7 @@ impl Leases {
         &self,
         disk: &dyn Disk,
         sha256: Sha256,
+        kind: Kind,
         lock: impl Fn(&File) -> io::Result<()>,
     ) -> io::Result<(PathBuf, File)> {
         let path = self.folder.join(sha256.to_string());
@@ -99,8 +107,12 @@ impl Leases {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made?,
             }
-            let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-            let file = options?;
+            let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            // Nothing stays open for writing, which would keep an operator from mounting the store read-only.
+            let file = match kind {
+                Kind::Shared => File::open(&path)?,
+                Kind::Exclusive => made,
+            };
             lock(&file)?;
             // A removal takes the file along: then the lock is on one that nobody else will find.
             match fs::metadata(&path) {
