@@ -110,7 +110,10 @@ impl Leases {
             let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
             // Nothing stays open for writing, which would keep an operator from mounting the store read-only.
             let file = match kind {
-                Kind::Shared => File::open(&path)?,
+                Kind::Shared => match File::open(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => opened?,
+                },
                 Kind::Exclusive => made,
             };
             lock(&file)?;
