@@ -46,6 +46,11 @@ impl Chain {
         std::fs::write(self.home.join("data/upgrade-info.json"), plan.to_string()).unwrap();
     }
 
+    async fn start(&self) {
+        self.node.start();
+        self.node.until_ready(|all| !all.slots.is_empty()).await;
+    }
+
     async fn stop(&self) {
         self.node.signal(Signal::SIGTERM);
         self.node.supervisor.stop(WITHIN).await.unwrap();
@@ -66,7 +71,7 @@ fn build(name: &str, pre_upgrade: &[u8]) -> Behaviour {
 async fn a_plan_s_program_goes_through_its_pre_upgrade_once_and_serves() {
     let chain = Chain::new();
     let genesis = chain.program("genesis", &build("genesis", &[30]));
-    chain.node.start();
+    chain.start().await;
     chain.node.until_settled("demo", &genesis).await;
     // What is in effect from the beginning is no upgrade.
     assert_eq!(chain.pre_upgrades(), "");
@@ -74,14 +79,14 @@ async fn a_plan_s_program_goes_through_its_pre_upgrade_once_and_serves() {
 
     let second = chain.program("upgrades/v2", &build("second", &[31, 0]));
     chain.ask_for("v2", 100);
-    chain.node.start();
+    chain.start().await;
     chain.node.until_settled("demo", &second).await;
     assert_eq!(chain.pre_upgrades(), "second\nsecond\n");
     let answer: serde_json::Value = chain.node.get("/demo/hello").await.json();
     assert_eq!(answer["build"], "second");
     // Another life of the same program is no upgrade either.
     chain.stop().await;
-    chain.node.start();
+    chain.start().await;
     chain.node.until_settled("demo", &second).await;
     assert_eq!(chain.pre_upgrades(), "second\nsecond\n");
     chain.node.end().await;
@@ -93,7 +98,7 @@ async fn a_program_whose_pre_upgrade_fails_is_not_started_and_says_why() {
         let chain = Chain::new();
         let second = chain.program("upgrades/v2", &build("second", codes));
         chain.ask_for("v2", 100);
-        chain.node.start();
+        chain.start().await;
         chain.node.until_why("demo", |reason| reason.to_string().contains(word)).await;
         let status = chain.node.status().await;
         let started = slot(&status, "demo").unwrap().generations.iter().any(|life| life.pid.is_some());

@@ -22,6 +22,7 @@ async fn an_override_runs_is_shown_and_swaps_when_its_file_changes() {
     node.set(&format!("[override.\"demo/v0.3\"]\nfile = \"{file}\"\n"));
     node.publish(&document);
     node.start();
+    node.until_ready(|all| all.ready).await;
     node.until_settled("v0.3", &first).await;
     node.until_settled("v0.4", &Build::A.in_place().sha256).await;
     let hello: Value = node.get("/v0.3/hello").await.json();

@@ -63,7 +63,9 @@ pub(crate) fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
     let failures = |artifact: Option<&Artifact>| {
         artifact.and_then(|artifact| slot.failure_of(&artifact.sha256)).map_or(0, |failure| failure.count)
     };
-    let gives_way = failures(back) >= GIVES_WAY && failures(back) > failures(wanted);
+    // What a height or a plan has brought is not put off for what was before it.
+    let is_due = wanted.is_some_and(|wanted| wanted.irreversible);
+    let gives_way = is_due || (failures(back) >= GIVES_WAY && failures(back) > failures(wanted));
     let (first, second) = if gives_way { (wanted, back) } else { (back, wanted) };
     first.into_iter().chain(second)
 }

@@ -374,3 +374,74 @@ impl fmt::Debug for TrustKey {
         write!(f, "TrustKey({})", self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, chain, load};
+
+    /// With these keys of `[catalog]`.
+    fn read(keys: &str) -> Result<CatalogConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(folder.path().join("versiond.toml")).unwrap();
+        std::fs::write(&path, format!("[host]\nid = \"h\"\n[catalog]\n{keys}\n[service.node]\n")).unwrap();
+        load(Some(&path), &Env::new()).map(|config| config.catalog).map_err(|error| chain(&error))
+    }
+
+    #[test]
+    fn each_source_is_read_and_what_is_none_is_refused_by_name() {
+        let from = |source: &str| read(&format!("source = \"{source}\"")).map(|catalog| catalog.source.to_string());
+        for source in ["file:/c.json", "https://a.example/v?x=1", "http://127.0.0.1:1/", "cosmovisor:/home/node"] {
+            assert_eq!(from(source), Ok(source.to_owned()));
+        }
+        for (source, word) in [
+            ("chain:http://a.example", "chain: source is not available"),
+            ("ftp://a.example/", "a catalog source is"),
+            ("/c.json", "a catalog source is"),
+            ("cosmovisor:home", "absolute"),
+            ("file:c.json", "absolute"),
+        ] {
+            let text = from(source).unwrap_err();
+            assert!(text.contains(word), "{source}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_catalog_s_keys_cannot_mean_is_refused() {
+        const KEY: &str = include_str!("../catalog/tests/signed/key.pub");
+        let key = format!("trust_key = \"{}\"", KEY.trim());
+        assert!(read(&format!("source = \"file:/c\"\n{key}")).unwrap().trust_key.is_some());
+        let text = read(&format!("source = \"cosmovisor:/home\"\n{key}")).unwrap_err();
+        assert!(text.contains("catalog.trust_key"), "{text}");
+        for keys in [
+            "trust_key = \"RWQ\"",
+            "height = \"chain\"",
+            "height = \"file:h\"",
+            "skip_upgrades = \"0\"",
+            "skip_upgrades = \"1,x\"",
+            "pre_upgrade_retries = 101",
+            "daemon_name = \"bin/node\"",
+            "allow_private = \"yes\"",
+        ] {
+            let text = read(&format!("source = \"file:/c\"\n{keys}")).unwrap_err();
+            let name = keys.split(' ').next().unwrap();
+            assert!(text.contains(&format!("catalog.{name}")), "{keys}: {text}");
+        }
+        let plans = read("source = \"cosmovisor:/home\"\nskip_upgrades = \"7, 9\"\npre_upgrade_retries = 3").unwrap();
+        assert_eq!(plans.cosmovisor.skip, BTreeSet::from([7, 9]));
+        assert_eq!((plans.cosmovisor.pre_upgrade_retries, plans.daemon()), (3, Some("node")));
+    }
+
+    /// F70: what a catalog may name follows from where it comes from.
+    #[test]
+    fn f70_only_what_comes_from_here_names_what_is_here() {
+        let rules = |source: &str| read(&format!("source = \"{source}\"")).unwrap().url_rules();
+        let public = rules("https://a.example/v");
+        assert!(!public.file && !public.loopback && !public.private && !public.http);
+        let near = rules("http://127.0.0.1:1/v");
+        assert!(near.loopback && !near.file);
+        for here in ["file:/c", "cosmovisor:/home"] {
+            assert!(rules(here).loopback && rules(here).file);
+        }
+    }
+}

@@ -295,3 +295,29 @@ fn another_source_s_revisions_are_its_own() {
     let view = take(&mut moved, &versions(1, &[("v0.2", 2)]), 0);
     assert_eq!((wanted(&view), view.status.revision), (vec![("v0.2".to_owned(), 2)], Some(1)));
 }
+
+/// F58: what a name stands for comes and goes; what is in force stays.
+#[tokio::test]
+async fn f58_a_name_that_gives_nothing_or_another_order_changes_nothing() {
+    let (_guard, path) = folder();
+    let source = Source::with(&versions(1, &[("v0.1", 1)])).await;
+    let url = format!("http://localhost:{}/versions", source.address.port());
+    let [here, nobody] = [1, 2].map(|last| std::net::IpAddr::from([127, 0, 0, last]));
+    let answers = [vec![here, here], vec![], vec![nobody, here], vec![here, nobody]];
+    let left = Mutex::new(answers.to_vec());
+    let names: address::Names = Arc::new(move |_| {
+        let found = left.lock().remove(0);
+        Box::pin(async move { Ok(found) })
+    });
+    let config = configured(&path, &url);
+    let wait = Duration::from_secs(60);
+    let client = http::Client::with_names(config.catalog.url_rules(), names, wait, Some(wait)).unwrap();
+    let mut follower = Follower::open(&config);
+    for found in answers {
+        let reading = source::signed(&client, &config.catalog.source, None).await;
+        follower.take(reading, Err(UnknownHeight::NoSource), Tick(1));
+        let view = follower.view(Tick(1));
+        let expected = found.is_empty().then_some("catalog_unreachable");
+        assert_eq!((code(&view), wanted(&view)), (expected, vec![("v0.1".to_owned(), 1)]), "{found:?}");
+    }
+}
