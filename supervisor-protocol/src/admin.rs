@@ -59,6 +59,9 @@ pub struct SlotStatus {
     /// The artifact that should serve; absent once the name is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Sha256>,
+    /// The file that an operator has put in the artifact's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub override_file: Option<String>,
     /// Live-ready now.
     pub ready: bool,
     pub generations: Vec<GenerationStatus>,

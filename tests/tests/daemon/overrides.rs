@@ -4,7 +4,7 @@ use serde_json::Value;
 use supervisor_protocol::catalog::CatalogReport;
 use versiond_demo::artifacts::sha256;
 
-use crate::node::Node;
+use crate::node::{Node, slot};
 use crate::releases::{Build, Document};
 
 #[tokio::test]
@@ -30,6 +30,8 @@ async fn an_override_runs_is_shown_and_swaps_when_its_file_changes() {
     let shown: CatalogReport = node.get_admin("/v1/catalog").await.json();
     let files: Vec<Option<&str>> = shown.slots.iter().map(|slot| slot.override_file.as_deref()).collect();
     assert_eq!(files, [Some(file.as_str()), None]);
+    let status = node.status().await;
+    assert_eq!(slot(&status, "v0.3").unwrap().override_file.as_deref(), Some(file.as_str()));
     let second = put(Build::A);
     node.until_settled("v0.3", &second).await;
     node.end().await;

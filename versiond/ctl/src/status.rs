@@ -62,6 +62,10 @@ pub(crate) fn render(status: &Status) -> String {
 pub(crate) fn slots(slots: &[SlotStatus]) -> String {
     let header = ["SLOT", "GEN", "PHASE", "BUILD", "PID", "PORT", "AGE", "IN FLIGHT", "OLDEST"];
     let mut text = table(&header, slots.iter().flat_map(rows));
+    let overrides = slots.iter().filter_map(|slot| Some((&slot.slot, slot.override_file.as_ref()?)));
+    for (slot, file) in overrides {
+        text.push_str(&format!("  {slot}: override {file}\n"));
+    }
     let reasons = slots.iter().flat_map(|slot| slot.reasons.iter().map(move |reason| (&slot.slot, reason)));
     let waiting: Vec<String> =
         reasons.map(|(slot, reason)| format!("  {slot}: {reason} [{}]\n", reason.code())).collect();

@@ -55,6 +55,8 @@ struct Inner {
     receipts: VecDeque<Receipt>,
     /// Why the catalog's latest word on a slot is not followed, although something is wanted there.
     blocked: BTreeMap<SlotId, Reason>,
+    /// The files that stand in for artifacts.
+    overrides: BTreeMap<SlotId, String>,
     /// What is to be said of the configuration.
     notes: Vec<Reason>,
     /// When an artifact that could not be had is fetched again at the earliest.
@@ -105,6 +107,7 @@ impl Board {
                 catalog_read: None,
                 receipts: VecDeque::new(),
                 blocked: BTreeMap::new(),
+                overrides: BTreeMap::new(),
                 notes: Vec::new(),
                 pauses: BTreeMap::new(),
                 isolation: Isolation::least(),
@@ -185,6 +188,9 @@ impl Board {
         inner.catalog = view.status.clone();
         inner.catalog_read = view.read_at;
         inner.blocked = blocked;
+        let overrides = view.desired.slots.iter();
+        inner.overrides =
+            overrides.filter_map(|(id, intent)| Some((id.clone(), intent.override_file.clone()?))).collect();
     }
 
     /// Replaces what is to be said of the configuration.
@@ -384,7 +390,10 @@ impl Board {
             slots: inner
                 .slots
                 .iter()
-                .map(|(id, view)| slot_status(id, view, inner.blocked.get(id), &inner.pauses, now))
+                .map(|(id, view)| SlotStatus {
+                    override_file: inner.overrides.get(id).cloned(),
+                    ..slot_status(id, view, inner.blocked.get(id), &inner.pauses, now)
+                })
                 .collect(),
             receipts: inner.receipts.iter().cloned().collect(),
         }

@@ -135,6 +135,7 @@ pub(super) fn slot_status(
     SlotStatus {
         slot: id.clone(),
         desired: view.slot.wanted().map(|wanted| wanted.sha256),
+        override_file: None,
         ready: live(&view.slot),
         generations: generations.collect(),
         reasons: reasons(view, blocked, pauses, now),
