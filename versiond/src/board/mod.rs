@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use router_dataplane::{Clock, Target};
-use supervisor_protocol::admin::{CatalogStatus, Isolation, Phase, Plan, Receipt, SlotWhy, Status, Why};
+use supervisor_protocol::admin::{CatalogStatus, Isolation, Phase, Plan, Receipt, SlotStatus, SlotWhy, Status, Why};
 use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::events::Happening;
 use supervisor_protocol::host::{GenerationLoad, HealthEntry, HostDrain, HostState, ReadyAll, SlotReadiness};
