@@ -171,9 +171,9 @@ fn f15_every_drain_of_a_generation_that_comes_back_has_its_own_receipt() {
     let parked = |told: &Told| told.steps().iter().any(|step| matches!(step, Step::Park(G1, _)));
     assert!(parked(&told));
     told.then("t=20s exit g2 signal=11\nt=30s want nothing\nleases g1\nchild g1 0\nexit g1 code=0");
-    let forget = told.steps().into_iter().find_map(|step| match step {
-        Step::Forget(G1, Some(end)) => Some(end.cause),
-        _ => None,
+    let forget = told.steps().into_iter().find_map(|step| {
+        let Step::Forget(G1, Some(end)) = step else { return None };
+        Some(end.cause)
     });
     assert_eq!(forget, Some(DrainCause::Removal));
 }

@@ -41,9 +41,10 @@ pub(super) fn receipt(
         longest_ms: load.longest_since_retired_ms.unwrap_or_default(),
         took_ms: end.took_ms,
         // Its process may have ended with work in it just before the drain would have been over.
-        outcome: match end.outcome {
-            DrainOutcome::Drained if cut.total() > 0 => DrainOutcome::ProcessGone,
-            outcome => outcome,
+        outcome: if end.outcome == DrainOutcome::Drained && cut.total() > 0 {
+            DrainOutcome::ProcessGone
+        } else {
+            end.outcome
         },
     }
 }
