@@ -94,6 +94,8 @@ pub(crate) fn wake(slot: &Slot) -> Option<(Tick, &'static str)> {
         }
         Some(_) => None,
     };
+    // One that is over, and has led to nothing, is not what is waited for.
+    let backoff = backoff.filter(|until| *until > slot.seen);
     states.chain(backoff.map(|until| (until, "backoff"))).chain(swap_wakes(slot)).min()
 }
 
@@ -108,7 +110,7 @@ fn swap_wakes(slot: &Slot) -> impl Iterator<Item = (Tick, &'static str)> {
     let covered = holding.and_then(|holding| holding.covered_until).map(|at| (at, "hold bound"));
     // What a request is told changes then.
     let told = slot.absent.and_then(|absent| match absent {
-        Absent::Hold { until } => until.filter(|_| holding.is_some()).map(|until| (until, "hold")),
+        Absent::Hold { until } => until.map(|until| (until, "hold")),
         Absent::NotFound | Absent::Stopping | Absent::NotServing => None,
     });
     let waiting =
