@@ -208,9 +208,9 @@ fn collect(value: &Value, references: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
-                match value {
-                    Value::String(text) if key == "$ref" => references.push(text.clone()),
-                    value => collect(value, references),
+                match value.as_str() {
+                    Some(text) if key == "$ref" => references.push(text.to_owned()),
+                    Some(_) | None => collect(value, references),
                 }
             }
         }
