@@ -6,11 +6,11 @@
 use supervisor_protocol::{Generation, Tick};
 use versiond_core::generation::{Exit, Probe, State};
 use versiond_core::host::Host;
-use versiond_core::slot::{Absent, Failed, Input, NotLaunched, Step, Want};
+use versiond_core::slot::{Failed, Input, NotLaunched, Step, Want};
 
 use crate::promises;
 use crate::scope::{Sabotage, Scope};
-use crate::world::{Daemon, Do, Process, Route, Target, Task, World, want};
+use crate::world::{Daemon, Do, Process, Route, Task, World, want};
 
 /// The most requests in flight at once.
 const AT_ONCE: u64 = 2;
@@ -349,79 +349,6 @@ impl World {
         }
         Ok(())
     }
-
-    fn carry_out(&mut self, scope: &Scope, step: Step) {
-        let World { facts, daemon: Some(daemon) } = self else { return };
-        let rest = &mut daemon.rest;
-        match step {
-            Step::Fetch(number, _) => {
-                rest.next = number.0 + 1;
-                facts.disk.next = rest.next;
-                rest.tasks.insert(Task::Fetch(number));
-            }
-            Step::Describe(number) => drop(rest.tasks.insert(Task::Describe(number))),
-            Step::Start(number) => drop(rest.tasks.insert(Task::Launch(number))),
-            Step::Publish { new, old } => {
-                rest.targets.insert(new, Target { retired: None, leases: 0 });
-                daemon.swap(scope, new, old);
-            }
-            Step::Restore { back, old } => {
-                if let Some(process) = facts.processes.get_mut(&back) {
-                    process.draining = false;
-                }
-                rest.tasks.remove(&Task::Count(back));
-                if let Some(target) = rest.targets.get_mut(&back) {
-                    target.retired = None;
-                }
-                daemon.swap(scope, back, old);
-            }
-            Step::Hold { old, until, .. } => {
-                let absent = Route::Absent(Absent::Hold { until: Some(until) });
-                daemon.first(vec![Do::Route(absent), Do::Retire(old)]);
-            }
-            Step::Withdraw(number, absent) => {
-                daemon.first(vec![Do::Route(Route::Absent(absent)), Do::Retire(number)]);
-            }
-            Step::Absent(absent) => rest.route = Route::Absent(absent),
-            Step::Cut(number, _) => {
-                if let Some(target) = rest.targets.get_mut(&number) {
-                    target.leases = 0;
-                }
-            }
-            Step::DrainChild(number) => {
-                if let Some(process) = facts.processes.get_mut(&number) {
-                    process.draining = true;
-                }
-                rest.tasks.insert(Task::Count(number));
-            }
-            Step::Park(number, _) => drop(rest.tasks.remove(&Task::Count(number))),
-            Step::Terminate(number) => {
-                rest.tasks.remove(&Task::Count(number));
-                rest.stops.insert(number, facts.now);
-                if let Some(process) = facts.processes.get_mut(&number) {
-                    process.stopped = true;
-                    if scope.sabotage == Some(Sabotage::NoticesEarly) {
-                        daemon.first(vec![Do::Handle(Input::Exited(number, Exit::Code(0)))]);
-                    }
-                }
-            }
-            Step::Kill(number) => {
-                facts.processes.remove(&number);
-                if let Some(target) = rest.targets.get_mut(&number) {
-                    target.leases = 0;
-                }
-            }
-            Step::Forget(number, _) => {
-                rest.tasks.retain(|task| task.generation() != number);
-                rest.targets.remove(&number);
-                rest.stops.remove(&number);
-                // Not before nothing of it is left.
-                if !facts.processes.contains_key(&number) {
-                    facts.disk.processes.remove(&number);
-                }
-            }
-        }
-    }
 }
 
 impl Act {
@@ -467,7 +394,7 @@ impl Do {
 }
 
 impl Task {
-    fn generation(self) -> Generation {
+    pub(crate) fn generation(self) -> Generation {
         match self {
             Task::Fetch(number) | Task::Describe(number) | Task::Launch(number) | Task::Count(number) => number,
         }
@@ -481,14 +408,14 @@ impl Daemon {
     }
 
     /// Before everything else that is to be done.
-    fn first(&mut self, doing: Vec<Do>) {
+    pub(crate) fn first(&mut self, doing: Vec<Do>) {
         for one in doing.into_iter().rev() {
             self.rest.queue.push_front(one);
         }
     }
 
     /// The new target becomes visible, then the old one is retired.
-    fn swap(&mut self, scope: &Scope, new: Generation, old: Option<Generation>) {
+    pub(crate) fn swap(&mut self, scope: &Scope, new: Generation, old: Option<Generation>) {
         let mut doing = vec![Do::Route(Route::Serving(new))];
         doing.extend(old.map(Do::Retire));
         if scope.sabotage == Some(Sabotage::RetiresFirst) {

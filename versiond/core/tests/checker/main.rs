@@ -10,6 +10,7 @@ mod acts;
 mod promises;
 mod scope;
 mod search;
+mod steps;
 mod world;
 
 use scope::{Sabotage, Scope};
