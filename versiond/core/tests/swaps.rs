@@ -154,13 +154,16 @@ fn f13_f15_changes_during_a_trial_leave_one_draining_and_one_parked() {
     assert_eq!((told.serving(), told.phase(2)), (Some(1), Some(Phase::Retired)));
 }
 
-// F22: the parked one is believed only with an answer from after the failure.
+// F22: the parked one is believed only with an answer from after the failure, and the failure only when it outlasts
+// that answer.
 #[test]
 fn f15_f22_a_ready_predecessor_from_before_the_failure_proves_nothing() {
     let mut told = on_trial();
     told.then("t=20s compared g1 ready\nprobe g2 unready\nt=21s probe g2 unready\nt=25s tick");
     assert_eq!(told.serving(), Some(2));
     told.then("t=26s compared g1 ready");
+    assert_eq!(told.serving(), Some(2), "what they had in common may just be over");
+    told.then("t=27s probe g2 unready");
     assert_eq!(told.serving(), Some(1));
     assert_eq!(told.slot().memory().rolled_back.as_ref().unwrap().sha256.short(), "bbbbbbbb");
 }
