@@ -5,7 +5,7 @@ use supervisor_protocol::{Reason, Tick};
 use versiond_core::slot::{Absent, Input, Want};
 
 use crate::world::World;
-use crate::world::truth::{Life, Process};
+use crate::world::life::{Life, Process};
 
 impl World {
     /// After every input.

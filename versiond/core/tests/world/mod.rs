@@ -2,6 +2,7 @@
 //! does, answers after a while, and checks every promise after every input.
 
 mod checks;
+mod life;
 mod shell;
 pub(crate) mod story;
 mod truth;
@@ -17,8 +18,9 @@ use versiond_core::policy::Policy;
 use versiond_core::slot::{Failed, Input, NotLaunched, Slot, Want};
 use versiond_core::window::Opening;
 
+use life::{Life, Process, Stage};
 use story::{Fetch, Op, Story, Warm, artifact};
-use truth::{Life, Process, Stage, Truth};
+use truth::Truth;
 
 /// How long a world goes on after the last thing that happens to it.
 const SETTLES: Duration = Duration::from_secs(600);
@@ -55,10 +57,12 @@ enum Event {
     LeaseEnds(Generation, u64),
     /// The process ends; it is noticed later.
     Ends(Generation, Exit),
-    /// The process ends after its drain, unless that was taken back.
-    Drains(Generation, Exit),
-    /// The shell asks a draining child what it still has, which is nothing from this tick on.
-    Count(Generation, Tick),
+    /// The process ends after this drain of it, unless that was taken back.
+    Drains(Generation, u32, Exit),
+    /// The shell asks a child in this drain what it still has, which is nothing from this tick on.
+    Count(Generation, u32, Tick),
+    /// And has its answer.
+    Counted(Generation, u32, u64),
     /// The forecast that is waited for is asked.
     Forecast,
     Idle,
@@ -160,8 +164,6 @@ impl World {
                 let exit = self.truth.lives[&number].exit;
                 self.deliver(exit.map_or(input, |exit| Input::Exited(number, exit)));
             }
-            // As the shell does it: what a drain that was taken back has counted is void.
-            Event::Answer(Input::ChildLoad(number, _)) if self.truth.lives[&number].stage != Stage::Draining => {}
             Event::Forecast => {
                 self.asked = false;
                 let input = self.slot.wants_forecast(self.truth.now).map_or(Input::Tick, |number| {
@@ -185,18 +187,25 @@ impl World {
                 }
             }
             Event::Ends(number, exit) => self.ends(number, exit),
-            Event::Drains(number, exit) => {
-                if self.truth.lives[&number].stage == Stage::Draining {
+            Event::Drains(number, drain, exit) => {
+                if self.truth.lives[&number].is_in(drain) {
                     self.ends(number, exit);
                 }
             }
-            Event::Count(number, empty_at) => {
-                if let Process::Alive(_) = self.life(number).process {
+            Event::Count(number, drain, empty_at) => {
+                let life = &self.truth.lives[&number];
+                if let (Process::Alive(_), true) = (life.process, life.is_in(drain)) {
                     let (load, latency) = (u64::from(self.truth.now < empty_at), self.latency());
-                    self.schedule(latency, Event::Answer(Input::ChildLoad(number, load)));
+                    self.schedule(latency, Event::Counted(number, drain, load));
                     if load > 0 {
-                        self.schedule(latency + 500, Event::Count(number, empty_at));
+                        self.schedule(latency + 500, Event::Count(number, drain, empty_at));
                     }
+                }
+            }
+            Event::Counted(number, drain, load) => {
+                // As the shell does it: what a drain that was taken back has counted is void, also in the next drain.
+                if self.truth.lives[&number].is_in(drain) {
+                    self.deliver(Input::ChildLoad(number, load));
                 }
             }
             Event::Idle => self.deliver(Input::Tick),
@@ -319,7 +328,7 @@ impl World {
         let now = self.truth.now;
         let age = u64::try_from(now.since(since).as_millis()).unwrap();
         let unready = Probe::NotReady { detail: "no answer".to_owned() };
-        let standby = life.retired.is_some() || life.parked;
+        let standby = life.is_standby();
         let lost = published && !standby && self.lost_probes > 0;
         let sick = self.unready.iter().any(|(who, until)| *until > now && who.is_none_or(|who| who == number));
         let probe = match self.truth.builds[life.build].warm {

@@ -7,8 +7,8 @@ use supervisor_protocol::Generation;
 use versiond_core::generation::{Exit, Probe};
 use versiond_core::slot::{Failed, Input, Step};
 
+use crate::world::life::Stage;
 use crate::world::story::ChildDrain;
-use crate::world::truth::Stage;
 use crate::world::{Event, World};
 
 impl World {
@@ -58,14 +58,18 @@ impl World {
             Input::Probed(number, probe) => {
                 let life = self.life(*number);
                 life.ready = *probe == Probe::Ready;
-                life.misses = if life.ready { 0 } else { life.misses + 1 };
+                if !life.is_standby() {
+                    life.hears(probe);
+                }
                 if let (Probe::Initializing { .. }, Some((extended, _))) = (probe, &mut life.warming) {
                     *extended = now;
                 }
             }
             Input::Compared(number, probe) => {
                 let life = self.life(*number);
-                life.misses = if *probe == Probe::Ready { 0 } else { life.misses + 1 };
+                if life.is_standby() {
+                    life.hears(probe);
+                }
             }
             Input::ChildLoad(number, load) => {
                 let life = self.life(*number);
@@ -131,14 +135,20 @@ impl World {
             Step::Hold { old, .. } => return Some(Input::Leases(*old, self.truth.lives[old].counts())),
             Step::Absent(_) | Step::Forget(..) | Step::Park(..) => {}
             Step::Cut(..) => self.later(Event::Idle),
-            Step::DrainChild(number) => match self.truth.builds[self.truth.lives[number].build].drain {
-                ChildDrain::EmptyAfter(ms) => {
-                    let empty_at = self.truth.now.after(Duration::from_millis(ms));
-                    self.later(Event::Count(*number, empty_at));
+            Step::DrainChild(number) => {
+                let life = &self.truth.lives[number];
+                let drain = life.drains;
+                match self.truth.builds[life.build].drain {
+                    ChildDrain::EmptyAfter(ms) => {
+                        let empty_at = self.truth.now.after(Duration::from_millis(ms));
+                        self.later(Event::Count(*number, drain, empty_at));
+                    }
+                    ChildDrain::NoAnswer => {}
+                    ChildDrain::ExitsAfter(ms, code) => {
+                        self.schedule(ms, Event::Drains(*number, drain, Exit::Code(code)));
+                    }
                 }
-                ChildDrain::NoAnswer => {}
-                ChildDrain::ExitsAfter(ms, code) => self.schedule(ms, Event::Drains(*number, Exit::Code(code))),
-            },
+            }
             Step::Terminate(number) | Step::Kill(number) => self.signal(*number),
         }
         None

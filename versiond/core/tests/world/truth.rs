@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use supervisor_protocol::admin::{DrainCause, DrainOutcome, Verb};
 use supervisor_protocol::contract::StateKind;
-use supervisor_protocol::{ByClass, Generation, Sha256, StreamClass, Tick};
+use supervisor_protocol::{Generation, Sha256, StreamClass, Tick};
 use versiond_core::generation::{DrainEnd, Exit};
 use versiond_core::slot::{Absent, Input, SUPERSEDED, Slot, Step, Want};
 use versiond_core::timings::Timings;
 
+use crate::world::life::{Life, Process, Retired, Stage};
 use crate::world::story::{Build, artifact};
 
 /// Everything that is so.
@@ -36,82 +37,6 @@ pub(crate) struct Truth {
     /// An operator has ordered something, or a build was taken back: not only the catalog's word counts.
     pub(crate) operated: bool,
     pub(crate) closed_until: Option<Tick>,
-}
-
-/// One generation.
-pub(crate) struct Life {
-    pub(crate) build: usize,
-    pub(crate) stage: Stage,
-    pub(crate) process: Process,
-    /// What the latest probe that was delivered said.
-    pub(crate) ready: bool,
-    /// When the machine last heard something that extends the ready window, and when it began.
-    pub(crate) warming: Option<(Tick, Tick)>,
-    pub(crate) published: bool,
-    /// It has served and no receipt has been written since.
-    pub(crate) owes: bool,
-    pub(crate) parked: bool,
-    /// Probes in a row that did not say ready.
-    pub(crate) misses: u8,
-    pub(crate) retired: Option<Retired>,
-    pub(crate) leases: BTreeMap<u64, StreamClass>,
-    pub(crate) cut: ByClass<bool>,
-    /// The process ended with leases that nobody had cut.
-    pub(crate) lost: bool,
-    /// What the child last said that it still has.
-    pub(crate) child: Option<u64>,
-    pub(crate) stopped: Option<Tick>,
-    pub(crate) killed: bool,
-    pub(crate) exit: Option<Exit>,
-    pub(crate) forgotten: bool,
-}
-
-/// How far the shell has been told to bring it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    Fetching,
-    Fetched,
-    Describing,
-    Described,
-    Making,
-    Made,
-    Draining,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Process {
-    None,
-    Making,
-    Alive(Tick),
-    Gone,
-}
-
-pub(crate) struct Retired {
-    pub(crate) at: Tick,
-    limit: Option<Tick>,
-    cause: DrainCause,
-}
-
-impl Life {
-    pub(crate) fn has_process(&self) -> bool {
-        matches!(self.process, Process::Making | Process::Alive(_))
-    }
-
-    pub(crate) fn counts(&self) -> ByClass<u64> {
-        let mut counts = ByClass::default();
-        self.leases.values().for_each(|class| *counts.get_mut(*class) += 1);
-        counts
-    }
-}
-
-impl Retired {
-    /// When the whole drain ends, and when the part of a class does.
-    fn deadlines(&self, timings: &Timings) -> (Tick, ByClass<Tick>) {
-        let capped =
-            |duration: Duration| self.limit.map_or(self.at.after(duration), |limit| limit.min(self.at.after(duration)));
-        let whole = capped(timings.drain);
-        (whole, timings.drain_class.map(|duration| capped(duration).min(whole)))
-    }
 }
 
 impl Truth {
@@ -241,6 +166,7 @@ impl Truth {
             Step::DrainChild(number) => {
                 let life = self.life(*number);
                 assert!(life.retired.is_some() && life.leases.is_empty(), "P1: {number} is drained beside its leases");
+                life.drains += 1;
                 self.reach(*number, Stage::Made, Stage::Draining);
             }
             Step::Terminate(number) => self.terminate(*number),
@@ -448,31 +374,6 @@ impl Truth {
             (None, None, _) => None,
         });
         due.min()
-    }
-}
-
-impl Life {
-    fn begin(build: usize) -> Life {
-        Life {
-            build,
-            stage: Stage::Fetching,
-            process: Process::None,
-            ready: false,
-            warming: None,
-            published: false,
-            owes: false,
-            parked: false,
-            misses: 0,
-            retired: None,
-            leases: BTreeMap::new(),
-            cut: ByClass::default(),
-            lost: false,
-            child: None,
-            stopped: None,
-            killed: false,
-            exit: None,
-            forgotten: false,
-        }
     }
 }
 
