@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use demo_child::{Behaviour, Crash, StateKind};
 use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
 use supervisor_protocol::admin::{Phase, Status};
@@ -17,11 +18,11 @@ use supervisor_protocol::host::HostState;
 use versiond_demo::processes;
 use versiond_demo::supervisor::admin;
 
-use crate::common::target;
-use crate::http::EventStream;
+use crate::common::{release, target};
+use crate::http::{EventStream, get};
 use crate::mirror::Mirror;
 use crate::node::{Node, serving, slot};
-use crate::releases::{Build, Document, Release};
+use crate::releases::{Document, Release};
 use crate::tools::{to, versionctl};
 
 /// Stories told at once: each mostly waits.
@@ -39,9 +40,12 @@ drain_upgrade = "1s"
 drain_job = "1s"
 stop_grace = "1s"
 host_drain_min = "1s"
+bake = "2s"
+live_probe = "200ms"
 "#;
 /// Effects that the story comes to more often than once, with something else at stake each time.
-const AGAIN: [(&str, u32); 8] = [
+const AGAIN: [(&str, u32); 9] = [
+    ("park", 2),
     ("fetch", 3),
     ("describe", 3),
     ("start", 3),
@@ -111,13 +115,14 @@ impl Story {
 
     async fn tell(self) {
         let publish = |document: &Document| self.mirror.publish_to(&self.point, document);
-        let first = self.mirror.offer(Build::A, &format!("{} first", self.point));
-        let second = self.mirror.offer(Build::B, &format!("{} second", self.point));
-        let third = self.mirror.offer(Build::A, &format!("{} third", self.point));
-        let document = Document::of([("v0.3", first.clone()), ("v0.4", first.clone())]);
+        let [first, second, third] = ["first", "second", "third"].map(|name| self.offer(&Behaviour::named(name)));
+        let [local, successor] = ["local", "successor"]
+            .map(|name| self.offer(&Behaviour { state: StateKind::Local, ..Behaviour::named(name) }));
+        let bad = self.offer(&Behaviour { crash: Some(Crash::FirstRequest), ..Behaviour::named("bad") });
+        let document = Document::of([("v0.3", first.clone()), ("v0.4", local.clone())]);
         publish(&document);
         self.node.start();
-        self.until(|status| settled(status, "v0.3", &first) && settled(status, "v0.4", &first)).await;
+        self.until(|status| settled(status, "v0.3", &first) && settled(status, "v0.4", &local)).await;
 
         // A swap past which a stream goes on, until its class is cut.
         let stream = self.stream("/v0.3", None).await;
@@ -132,6 +137,18 @@ impl Story {
         publish(&document);
         self.until(|status| settled(status, "v0.3", &third)).await;
         drop(work);
+
+        // One that has the data directory for itself makes room for the next.
+        let document = document.with("v0.4", &successor);
+        publish(&document);
+        self.until(|status| settled(status, "v0.4", &successor)).await;
+
+        // One that crashes on trial is taken back.
+        let document = document.with("v0.3", &bad);
+        publish(&document);
+        self.until_asked(|status| taken_back(status, "v0.3") && settled(status, "v0.3", &third)).await;
+        let document = document.with("v0.3", &third);
+        publish(&document);
 
         self.operate(&["drain"], HostState::Cordoned).await;
         self.operate(&["undrain"], HostState::Serving).await;
@@ -148,6 +165,13 @@ impl Story {
         self.node.assert_nothing_left();
     }
 
+    /// A build that behaves so, of this story alone.
+    fn offer(&self, behaviour: &Behaviour) -> Release {
+        let program = std::fs::read(release("demo-child-told")).unwrap();
+        let build = format!("{} {}", self.point, behaviour.build);
+        self.mirror.offer_program(Behaviour { build, ..behaviour.clone() }.build_from(&program))
+    }
+
     /// A stream through versiond, or to the child itself; none when versiond has just died under it.
     async fn stream(&self, prefix: &'static str, direct: Option<&str>) -> Option<EventStream> {
         let status = self.until(|_| true).await;
@@ -161,10 +185,20 @@ impl Story {
 
     /// Waits until `is` holds of the status, over the death that this story is about.
     async fn until(&self, is: impl Fn(&Status) -> bool) -> Status {
+        self.until_after(is, async || ()).await
+    }
+
+    /// The same, while requests come, which whoever serves meets in its own way.
+    async fn until_asked(&self, is: impl Fn(&Status) -> bool) -> Status {
+        self.until_after(is, async || drop(get(self.node.host, "/v0.3/hello").await)).await
+    }
+
+    async fn until_after(&self, is: impl Fn(&Status) -> bool, each: impl AsyncFn()) -> Status {
         let begun = Instant::now();
         let mut last = None;
         while begun.elapsed() < WITHIN {
             self.again_if_dead();
+            each().await;
             if let Ok(status) = admin::get::<Status>(&self.node.admin(), "/v1/status").await {
                 if is(&status) {
                     return status;
@@ -218,6 +252,11 @@ impl Story {
             }
         }
     }
+}
+
+/// The slot says that it has gone back.
+fn taken_back(status: &Status, name: &str) -> bool {
+    slot(status, name).is_some_and(|slot| slot.reasons.iter().any(|reason| reason.code() == "rolled_back"))
 }
 
 /// One generation of the slot serves these bytes, and no other is left of it.
