@@ -1,7 +1,11 @@
 //! The daemon and a disk that fails it: full, read-only, `noexec`, taken away. Each on a small file system of
 //! its own, which takes the right to mount one.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and one that is skipped says why"
+)]
 
 #[allow(dead_code, reason = "of what the tests of release binaries share, the demo is not run here")]
 #[path = "../common/mod.rs"]

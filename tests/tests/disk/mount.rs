@@ -24,7 +24,7 @@ impl Mount {
         let why = String::from_utf8_lossy(&ended.stderr).into_owned();
         let is_required = std::env::var("VERSIOND_REQUIRE").is_ok_and(|require| require == "all");
         assert!(!is_required && !nix::unistd::geteuid().is_root(), "cannot mount: {why}");
-        writeln!(std::io::stderr(), "skipped: a file system of its own takes the right to mount: {why}").unwrap();
+        eprintln!("skipped: a file system of its own takes the right to mount: {why}");
         None
     }
 
