@@ -63,9 +63,11 @@ pub(crate) fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
     let failures = |artifact: Option<&Artifact>| {
         artifact.and_then(|artifact| slot.failure_of(&artifact.sha256)).map_or(0, |failure| failure.count)
     };
-    // What a height or a plan has brought is not put off for what was before it.
+    // What a height or a plan has brought is not put off for what was before it; one that still lives puts nothing
+    // off, it has only to be let.
     let is_due = wanted.is_some_and(|wanted| wanted.irreversible);
-    let gives_way = is_due || (failures(back) >= GIVES_WAY && failures(back) > failures(wanted));
+    let lives = back.is_some_and(|back| warm(slot, back).is_some());
+    let gives_way = !lives && (is_due || (failures(back) >= GIVES_WAY && failures(back) > failures(wanted)));
     let (first, second) = if gives_way { (wanted, back) } else { (back, wanted) };
     first.into_iter().chain(second)
 }
@@ -79,11 +81,20 @@ pub(crate) fn is_paused(slot: &Slot, artifact: &Artifact, now: Tick) -> bool {
     slot.failure_of(&artifact.sha256).is_some_and(|failure| failure.until > now)
 }
 
-/// When the first of them may be tried (again); `None` when one may be at once, or there is none.
+/// When the first of them that has to be made may be tried (again); `None` when one may be at once, or none has to.
 pub(crate) fn next_try(slot: &Slot) -> Option<Tick> {
+    let cold = goals(slot).filter(|goal| warm(slot, goal).is_none());
     let tries: Option<Vec<Tick>> =
-        goals(slot).map(|goal| slot.failure_of(&goal.sha256).map(|failure| failure.until)).collect();
+        cold.map(|goal| slot.failure_of(&goal.sha256).map(|failure| failure.until)).collect();
     tries?.into_iter().min()
+}
+
+/// The best of them that need not wait for a new try, where it lives and has only to be let serve.
+pub(crate) fn first_warm(slot: &Slot, now: Tick) -> Option<&Gen> {
+    goals(slot)
+        .map(|goal| (goal, warm(slot, goal)))
+        .find(|(goal, warm)| warm.is_some() || !is_paused(slot, goal, now))
+        .and_then(|(_, warm)| warm)
 }
 
 /// A generation of these bytes that has served, still lives, and could serve again at once.

@@ -115,7 +115,7 @@ fn swap_wakes(slot: &Slot) -> impl Iterator<Item = (Tick, &'static str)> {
     });
     let waiting =
         slot.candidate().filter(|candidate| goals::is_waiting(candidate)).map(|candidate| &candidate.artifact);
-    let next = waiting.or_else(|| goals(slot).next().filter(|goal| goals::warm(slot, goal).is_some()));
+    let next = waiting.or_else(|| goals::first_warm(slot, slot.seen).map(|warm| &warm.artifact));
     let jitter = waiting.and_then(|next| goals::jitter_end(slot, next)).map(|at| (at, "jitter"));
     let opens = match slot.opening {
         Opening::Closed { opens } if next.is_some() => Some((opens, "window")),
@@ -266,13 +266,12 @@ fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
     }
 }
 
-/// The generation that is made to serve again now: it is what should come first, and has only to be let.
+/// The generation that is made to serve again now: nothing better can come now, and it has only to be let.
 fn returning(slot: &Slot, now: Tick) -> Option<Generation> {
-    let goal = goals(slot).next()?;
-    let warm = goals::warm(slot, goal)?;
+    let warm = goals::first_warm(slot, now)?;
     let runs_alone = |other: &Gen| other.number != warm.number && other.has_process() && strategy::apart(other, warm);
     let blocked = slot.generations.values().any(runs_alone)
-        || start_gate(slot, goal, now).is_some()
+        || start_gate(slot, &warm.artifact, now).is_some()
         || predecessor_of(slot, warm).is_some();
     (!blocked).then_some(warm.number)
 }

@@ -118,6 +118,27 @@ fn a_hold_that_is_called_off_before_the_old_one_has_drained_brings_it_back() {
     assert_eq!((told.serving(), told.phase(2)), (Some(1), None));
 }
 
+#[test]
+fn p4_what_still_lives_comes_back_while_what_a_height_has_brought_is_made_ready() {
+    let mut told = auto("local");
+    told.then("t=10s want b\nfetched g2\ndescribed g2 local\nforecast g1 0\nleases g1 request=1\nwant c irreversible");
+    assert!(told.did(&Step::Restore { back: G1, old: None }));
+    assert_eq!((told.serving(), told.began(3)), (Some(1), Some('c')));
+}
+
+#[test]
+fn p4_what_is_wanted_and_lives_comes_back_at_once_when_what_served_crashes() {
+    let mut told = auto("shared");
+    told.then("t=10s want b\nfetched g2\ndescribed g2 shared\nlaunched g2\nprobe g2 ready\nleases g1 stream=1");
+    told.then("t=80s tick\nwindow closed 100s\nwant a\nt=90s exit g2 code=1");
+    assert_eq!((told.serving(), told.why()[0]), (None, "crash_backoff"));
+    // The pause of what served is over before the window opens.
+    told.then("wake");
+    assert_eq!(told.began(3), Some('b'));
+    told.then("fetched g3\nt=99s undescribed g3\nt=100s tick");
+    assert_eq!(told.serving(), Some(1));
+}
+
 // F15: it was taken back once, and stays so.
 #[test]
 fn f15_what_was_taken_back_stays_so_over_a_restart_until_another_is_wanted_or_an_operator_says_so() {

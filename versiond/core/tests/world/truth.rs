@@ -12,7 +12,7 @@ use versiond_core::slot::{Absent, Input, SUPERSEDED, Slot, Step, Want};
 use versiond_core::timings::Timings;
 
 use crate::world::life::{Life, Process, Retired, Stage};
-use crate::world::story::{Build, artifact};
+use crate::world::story::{ACTIVATED, Build, artifact};
 
 /// Everything that is so.
 pub(crate) struct Truth {
@@ -217,6 +217,8 @@ impl Truth {
         life.owes = true;
         let build = life.build;
         assert!(self.may_run(build), "P6: {new} is not approved");
+        let activated = self.good == Some(ACTIVATED) && self.wanted_build() == Some(ACTIVATED);
+        assert!(!activated || build == ACTIVATED || self.operated, "F15: {new} goes back behind an activation");
         self.good = Some(build);
         if let Some(old) = old {
             self.life(old).retired = Some(Retired { at: now, limit: None, cause: DrainCause::Swap });
