@@ -65,8 +65,23 @@ pub struct SlotStatus {
     /// Live-ready now.
     pub ready: bool,
     pub generations: Vec<GenerationStatus>,
+    /// Where an operator's `rollback` goes; absent = nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<WayBack>,
     /// Every step that is not being taken now, and why.
     pub reasons: Vec<Reason>,
+}
+
+/// What a slot can go back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WayBack {
+    pub sha256: Sha256,
+    /// The one that could serve at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+    /// Whether there is one; else it is started first.
+    pub warm: bool,
 }
 
 /// Where a generation stands. The data that belongs to each state is the supervisor's own.

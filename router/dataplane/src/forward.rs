@@ -96,6 +96,7 @@ pub(crate) async fn forward(
         let failure = match attempt(worker, conn, &lease, request).await {
             Attempt::Answered(response, channel) => match judge(&response, lease.target(), upgrade.is_some()) {
                 Ok(()) => {
+                    lease.target().count_answer(response.status());
                     source.settle();
                     // A child that answers before it has read the whole request is not asked again on that
                     // connection.

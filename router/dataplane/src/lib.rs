@@ -49,4 +49,4 @@ pub use router_core::leases::Ended;
 pub use router_core::route::{PatternError, Prefix, RoutePattern};
 pub use slot::{Absence, SlotRoute};
 pub use table::{ClassRule, RouteTable};
-pub use target::{Load, Target, TargetLabel, Upstream};
+pub use target::{Answered, Load, Target, TargetLabel, Upstream};

@@ -7,8 +7,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use router_core::leases::{CLASS_DEADLINES, Ended, History, How, LeaseBook, LeaseId};
 use supervisor_protocol::time::millis;
@@ -58,6 +60,14 @@ pub struct Load {
     pub longest_since_retired_ms: Option<u64>,
 }
 
+/// What a child itself has answered: neither refusals of the plane, nor connections that broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Answered {
+    pub all: u64,
+    /// Answers whose status says that the child has failed (5xx).
+    pub errors: u64,
+}
+
 /// One generation in the data plane.
 pub struct Target {
     label: TargetLabel,
@@ -66,6 +76,8 @@ pub struct Target {
     clock: Clock,
     book: Mutex<LeaseBook<Arc<LeaseSignal>>>,
     emptied: Notify,
+    answered: AtomicU64,
+    errors: AtomicU64,
     pub(crate) pool: IdlePool,
 }
 
@@ -80,6 +92,8 @@ impl Target {
             clock,
             book: Mutex::new(LeaseBook::default()),
             emptied: Notify::new(),
+            answered: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             pool: IdlePool::default(),
         })
     }
@@ -113,6 +127,21 @@ impl Target {
             ended: *book.ended(),
             forecast_ms: millis(book.forecast(now, &CLASS_DEADLINES)),
             longest_since_retired_ms: book.longest_since_retired().map(millis),
+        }
+    }
+
+    /// What the child has answered since it was made a target.
+    #[must_use]
+    pub fn answered(&self) -> Answered {
+        // An error is counted after its answer, and read before it.
+        let errors = self.errors.load(Ordering::Acquire);
+        Answered { all: self.answered.load(Ordering::Relaxed), errors }
+    }
+
+    pub(crate) fn count_answer(&self, status: StatusCode) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        if status.is_server_error() {
+            self.errors.fetch_add(1, Ordering::Release);
         }
     }
 

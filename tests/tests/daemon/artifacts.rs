@@ -50,6 +50,31 @@ async fn what_is_fetched_ahead_is_listed_and_collected_and_no_data_with_it() {
     node.end().await;
 }
 
+/// What the slot has never known, and the store has.
+#[tokio::test]
+async fn a_slot_is_pinned_to_what_the_store_has_and_stays_so_over_a_kill() {
+    let mirror = Mirror::start().await;
+    let live = mirror.offer(Build::B, "live");
+    let node = Node::following(&mirror, &Document::of([("v0.3", live.clone())])).await;
+    let other = mirror.offer(Build::A, "other");
+    let unknown = versionctl(&node, &["pin", "demo/v0.3", &other.sha256]).await;
+    assert_eq!(unknown.code, Some(4), "{unknown:?}");
+    assert!(unknown.err.contains("unknown_artifact") && unknown.err.contains("the store does not have"), "{unknown:?}");
+    assert!(unknown.err.contains(&live.sha256[..8]), "it names what is known: {unknown:?}");
+
+    let fetched = versionctl(&node, &["fetch", &other.url, "--sha256", &other.sha256]).await;
+    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    let pinned = versionctl(&node, &["pin", "demo/v0.3", &other.sha256]).await;
+    assert_eq!(pinned.code, Some(0), "{pinned:?}");
+    node.until_settled("v0.3", &other.sha256).await;
+    let boot = node.status().await.boot;
+    node.supervisor.kill_and_restart(|| ()).await.unwrap();
+    node.until_ready(|all| all.boot != boot && all.slots.iter().all(|slot| slot.ready)).await;
+    node.until_settled("v0.3", &other.sha256).await;
+    node.until_why("v0.3", |reason| reason.code() == "pinned").await;
+    node.end().await;
+}
+
 /// F18: bytes that are not the ones that were named are said to be so, and not fetched again over a restart.
 #[tokio::test]
 async fn f18_wrong_bytes_are_told_with_their_pause_and_remembered_over_a_restart() {

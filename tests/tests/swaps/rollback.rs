@@ -53,7 +53,7 @@ async fn f15_f22_a_build_that_becomes_unready_while_its_predecessor_is_ready_is_
     stage.serves(&old).await;
     let why = stage.why("rolled_back").await;
     assert!(why.contains("its backend is gone"), "{why}");
-    assert_eq!(stage.hello().await, "good");
+    stage.says("good").await;
     stage.end().await;
 }
 
@@ -78,19 +78,69 @@ async fn f15_f60_a_build_that_fails_for_a_cause_that_its_predecessor_shares_is_l
     stage.end().await;
 }
 
-/// F15: errors that the old one makes as well, in the same rate, say nothing against the new one.
-#[tokio::test]
-async fn f15_a_build_that_answers_errors_is_left_alone() {
-    let fails = |build: &str, errors_percent| Behaviour { errors_percent, ..Behaviour::named(build) };
-    let (mut stage, _) = Stage::with(&fails("good", 20), "[timing]\nbake = \"10s\"\n").await;
-    let new = stage.offer(&fails("new", 50));
-    stage.publish(&new);
-    let before = stage.serves(&new).await;
+fn fails(build: &str, errors_percent: u8) -> Behaviour {
+    Behaviour { errors_percent, ..Behaviour::named(build) }
+}
+
+/// Asks so often that a rate can be told, and gives the number of errors.
+async fn errors_of_100(stage: &Stage) -> u32 {
     let mut errors = 0;
     for _ in 0..100 {
         errors += u32::from(stage.node.get(&format!("/{SLOT}/work")).await.status == 500);
     }
-    assert_eq!(errors, 50);
+    errors
+}
+
+const BY_ERRORS: &str = "[service.demo.rollout]\nerror_rate = \"5%\"\n";
+
+/// F15: it answers, and half of its answers are errors.
+#[tokio::test]
+async fn f15_a_build_that_makes_errors_is_taken_back_where_that_is_asked_for() {
+    let (mut stage, old) = Stage::with(&good(), &format!("{BY_ERRORS}[timing]\nbake = \"60s\"\n")).await;
+    assert_eq!(errors_of_100(&stage).await, 0);
+    let bad = stage.offer(&fails("bad", 50));
+    stage.publish(&bad);
+    stage.serves(&bad).await;
+    let way = stage.slot().await.way_back.unwrap();
+    assert_eq!((way.sha256.to_string(), way.warm), (old.sha256.clone(), way.generation.is_some()));
+    assert!(errors_of_100(&stage).await > 0);
+    let why = stage.why("rolled_back").await;
+    assert!(why.contains("were errors"), "{why}");
+    stage.serves(&old).await;
+    stage.says("good").await;
+    assert_eq!(errors_of_100(&stage).await, 0);
+    let metrics = stage.node.get_admin("/metrics").await.text();
+    let counted = |cause: &str| {
+        let of = |line: &&str| line.starts_with("versiond_rollbacks_total{") && line.contains(&format!("\"{cause}\""));
+        metrics.lines().find(of).and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+    };
+    assert_eq!((counted("errors").as_deref(), counted("crash").as_deref()), (Some("1"), Some("0")), "{metrics}");
+    stage.end().await;
+}
+
+/// F15, F60: what its predecessor has made as well is a common cause.
+#[tokio::test]
+async fn f15_f60_a_build_that_makes_no_more_errors_than_its_predecessor_is_left_alone() {
+    let (mut stage, _) = Stage::with(&fails("good", 50), &format!("{BY_ERRORS}[timing]\nbake = \"20s\"\n")).await;
+    assert_eq!(errors_of_100(&stage).await, 50);
+    let new = stage.offer(&fails("new", 50));
+    stage.publish(&new);
+    let before = stage.serves(&new).await;
+    assert_eq!(errors_of_100(&stage).await, 50);
+    let after = stage.baked(&new).await;
+    assert_eq!((before.generation, before.pid), (after.generation, after.pid));
+    stage.end().await;
+}
+
+/// F15: without the setting errors take nothing back.
+#[tokio::test]
+async fn f15_a_build_that_answers_errors_is_left_alone() {
+    let (mut stage, _) = Stage::with(&good(), "[timing]\nbake = \"10s\"\n").await;
+    assert_eq!(errors_of_100(&stage).await, 0);
+    let new = stage.offer(&fails("new", 50));
+    stage.publish(&new);
+    let before = stage.serves(&new).await;
+    assert_eq!(errors_of_100(&stage).await, 50);
     let after = stage.baked(&new).await;
     assert_eq!((before.generation, before.pid), (after.generation, after.pid));
     stage.end().await;

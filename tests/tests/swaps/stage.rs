@@ -1,6 +1,6 @@
 //! One slot of one versiond, its catalog, and builds of the child that behave as a test says.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::http::Method;
 use demo_child::Behaviour;
@@ -16,7 +16,8 @@ use crate::releases::{Document, Release};
 
 /// The slot of every test.
 pub(crate) const SLOT: &str = "v0.3";
-/// How long an orderly stop may take.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long an orderly stop, or a change of what answers, may take.
 const WITHIN: Duration = Duration::from_secs(90);
 /// No pause of the host's own, a short trial, and room for everything that a test lets wait.
 const SETTINGS: &str = "[service.demo.rollout]\njitter = \"none\"\n\
@@ -105,6 +106,15 @@ impl Stage {
         let answer = self.node.get(&format!("/{SLOT}/hello")).await;
         assert_eq!(answer.status, 200, "{}\n{}", answer.text(), self.node.last_words());
         answer.json::<Value>()["build"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until this build answers: status says that it serves before a request can find it.
+    pub(crate) async fn says(&self, build: &str) {
+        let begun = Instant::now();
+        while self.hello().await != build {
+            assert!(begun.elapsed() < WITHIN, "not {build} within {WITHIN:?}\n{}", self.node.last_words());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// A file in the slot's data directory.

@@ -7,12 +7,13 @@
 //! - [`catalog`]: documents that say what should run, and what a host may believe of them.
 //! - [`slot`]: a slot's generations and the loop from inputs to steps; `plan` chooses the steps,
 //!   [`generation`] is the machine they move. `goals` says what should come, [`strategy`] how, `rollback`
-//!   what is taken back; [`policy`] is the configuration's word and [`memory`] what outlives a restart.
+//!   what is taken back, [`errors`] how often a build fails its clients; [`policy`] is the configuration's word and [`memory`] what outlives a restart.
 //! - [`host`]: the host's own lifecycle.
 //! - [`budget`] and [`timings`]: every duration, and the inequalities between them.
 
 pub mod budget;
 pub mod catalog;
+pub mod errors;
 pub mod generation;
 mod goals;
 pub mod host;

@@ -71,7 +71,48 @@ pub struct Touch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack {
     pub sha256: Sha256,
+    #[serde(default)]
+    pub cause: RollbackCause,
     pub detail: String,
+}
+
+/// What has taken a hash back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RollbackCause {
+    /// It ended while it was on trial.
+    #[default]
+    Crash,
+    /// It was not ready while its predecessor was.
+    Unready,
+    /// It answered with more errors than its predecessor.
+    Errors,
+    /// Requests waited for it, and it could not start.
+    Start,
+    /// An operator went back.
+    Operator,
+}
+
+impl RollbackCause {
+    pub const ALL: [RollbackCause; 5] = [
+        RollbackCause::Crash,
+        RollbackCause::Unready,
+        RollbackCause::Errors,
+        RollbackCause::Start,
+        RollbackCause::Operator,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RollbackCause::Crash => "crash",
+            RollbackCause::Unready => "unready",
+            RollbackCause::Errors => "errors",
+            RollbackCause::Start => "start",
+            RollbackCause::Operator => "operator",
+        }
+    }
 }
 
 /// An operator's yes.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use supervisor_protocol::Sha256;
 
+use crate::errors::ErrorRule;
+
 /// Who says yes to a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +33,9 @@ pub struct Policy {
     pub seed: u64,
     /// How long a start takes, until starts have been seen here.
     pub start_estimate: Option<Duration>,
+    /// When errors take back what is on trial; `None` = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<ErrorRule>,
 }
 
 impl Policy {

@@ -15,12 +15,14 @@ use serde::{Deserialize, Serialize};
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, Tick};
 
 use crate::catalog::Artifact;
+use crate::errors::{Tally, Usual};
 use crate::generation::{Failure, Gen, State};
 use crate::goals;
 use crate::memory::Memory;
 use crate::plan::{self, Context};
 use crate::policy::Policy;
 use crate::reasons;
+use crate::rollback;
 use crate::strategy;
 use crate::timings::Timings;
 use crate::window::Opening;
@@ -40,6 +42,9 @@ pub struct Slot {
     pub(crate) generations: BTreeMap<Generation, Gen>,
     pub(crate) leases: BTreeMap<Generation, ByClass<u64>>,
     pub(crate) child_load: BTreeMap<Generation, u64>,
+    /// What has been answered, while errors can take something back.
+    pub(crate) tallies: BTreeMap<Generation, Tally>,
+    pub(crate) usual: Option<Usual>,
     pub(crate) failures: BTreeMap<Sha256, Failure>,
     pub(crate) denied: BTreeSet<Sha256>,
     pub(crate) absent: Option<Absent>,
@@ -60,6 +65,8 @@ pub struct Slot {
 pub(crate) struct Trial {
     pub(crate) generation: Generation,
     pub(crate) until: Tick,
+    /// Since when it answers with more errors than its predecessor.
+    pub(crate) risen: Option<Tick>,
 }
 
 /// What serves still admits, until it is expected to empty in time.
@@ -97,6 +104,8 @@ impl Slot {
             generations: BTreeMap::new(),
             leases: BTreeMap::new(),
             child_load: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            usual: None,
             failures: BTreeMap::new(),
             denied: BTreeSet::new(),
             absent: None,
@@ -195,6 +204,14 @@ impl Slot {
         goals::warm(self, &baked.artifact)
     }
 
+    /// What an operator's `rollback` would go to, and the generation of it that could serve at once.
+    #[must_use]
+    pub fn goes_back_to(&self) -> Option<(&Artifact, Option<&Gen>)> {
+        let ordered = goals::ordered(self).filter(|ordered| !self.memory.took_back(&ordered.sha256))?;
+        let way = &rollback::way(self, ordered)?.artifact;
+        Some((way, goals::warm(self, way)))
+    }
+
     /// Whether a router may send it requests: what serves is ready, or they wait no longer than they may.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -207,6 +224,13 @@ impl Slot {
     #[must_use]
     pub fn wants_forecast(&self, now: Tick) -> Option<Generation> {
         strategy::wants_forecast(self, now)
+    }
+
+    /// The generations whose answers are counted: the shell gives `Input::Answers` of each, again and again.
+    pub fn wants_answers(&self) -> impl Iterator<Item = Generation> {
+        let counted = |one: &&Gen| one.health().is_some();
+        let all = self.generations.values().filter(|_| self.policy.errors.is_some());
+        all.filter(counted).map(|generation| generation.number)
     }
 
     /// The way in which the next change would be made, what it would cost, and what it waits for.

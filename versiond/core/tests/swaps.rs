@@ -12,6 +12,7 @@ use script::Script;
 use script::told::Told;
 use supervisor_protocol::admin::{DrainCause, Phase};
 use supervisor_protocol::{Generation, Tick};
+use versiond_core::errors::ErrorRule;
 use versiond_core::policy::{Mode, Policy};
 use versiond_core::slot::{Absent, Step};
 use versiond_core::strategy::Strategy;
@@ -258,6 +259,62 @@ fn f59_a_host_waits_its_own_time_before_it_takes_its_slot_away() {
     assert!(approved.steps().iter().any(|step| matches!(step, Step::Hold { .. })), "an operator has asked for it now");
     told.then("wake\nforecast g1 0");
     assert!(told.steps().iter().any(|step| matches!(step, Step::Hold { .. })));
+}
+
+/// `a` has answered 1 of 100 with an error, and `b` is on trial.
+fn errors_on_trial(facts: &str) -> Told {
+    let errors = Some(ErrorRule { permille: 50, least: 20 });
+    let mut told = a_serves(under(Policy { errors, ..Policy::default() }), facts);
+    told.then("answers g1 1/100");
+    told.then(&format!("t=10s want b\nfetched g2\ndescribed g2 {facts}\nforecast g1 0\nleases g1\nchild g1 0"));
+    told.then("exit g1 code=0\nlaunched g2\nprobe g2 ready");
+    assert_eq!(told.serving(), Some(2));
+    told
+}
+
+// F15: its predecessor is gone, and what it answered is not forgotten. F68: its data must be readable.
+#[test]
+fn f15_f68_errors_take_back_to_what_has_to_be_started_only_where_that_reads_the_data() {
+    for (facts, code) in [("local reads=3-3", "rolled_back"), ("local", "rollback_unsafe"), ("none", "rolled_back")] {
+        let mut told = errors_on_trial(facts);
+        told.then("t=20s answers g2 10/20");
+        assert_eq!(told.why()[0], code, "{facts}: {:?}", told.why());
+        let back = (code == "rolled_back").then_some('a');
+        assert_eq!((told.began(3), told.serving()), (back, Some(2)), "{facts}");
+    }
+}
+
+#[test]
+fn f15_errors_count_only_of_what_is_on_trial_and_ordered_and_only_where_they_are_asked_for() {
+    let mut told = errors_on_trial("none");
+    let mut later = Told { script: told.script.clone(), played: Vec::new() };
+    later.then("t=70s tick\nanswers g2 20/20");
+    assert!(later.steps().is_empty() && later.why().is_empty(), "its trial is over: {:?}", later.why());
+    let mut other = Told { script: told.script.clone(), played: Vec::new() };
+    other.then("t=20s want keep\nwant c\nanswers g2 20/20");
+    assert!(!other.why().contains(&"rolled_back"), "something else is ordered");
+    told.then("order rollback\norder approve\nanswers g2 20/20");
+    assert_eq!(told.slot().wants_answers().count(), 1);
+
+    let mut off = auto("none");
+    off.then("t=10s want b\nanswers g1 0/100\nfetched g2\ndescribed g2 none\nlaunched g2\nprobe g2 ready");
+    off.then("answers g2 20/20");
+    assert_eq!((off.serving(), off.slot().wants_answers().count()), (Some(2), 0));
+}
+
+#[test]
+fn the_way_back_is_named_whether_it_is_warm_or_not() {
+    let mut told = on_trial();
+    let way = |told: &Told| {
+        let way = told.slot().goes_back_to();
+        way.map(|(to, warm)| (to.sha256.to_string().chars().next(), warm.map(|warm| warm.number)))
+    };
+    assert_eq!(way(&told), Some((Some('a'), Some(G1))));
+    told.then("t=80s probe g2 ready\nexit g1 code=0");
+    assert_eq!(way(&told), Some((Some('a'), None)), "it has passed its trial, and an operator can still go back");
+    assert_eq!(way(&auto("shared")), None);
+    told.then("order rollback force");
+    assert_eq!(way(&told), None, "it has gone back already");
 }
 
 #[test]

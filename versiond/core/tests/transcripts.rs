@@ -58,6 +58,8 @@ stories! {
     a_local_build_that_cannot_start_gives_way
     a_local_build_that_migrates_is_not_taken_back
     a_long_start_needs_a_window
+    errors_on_trial_are_taken_back_once
+    errors_for_a_common_cause_are_left_alone
     activated_by_height_is_not_taken_back
     gone_back_to_before_it_has_drained
     held_pinned_and_restarted_by_an_operator

@@ -66,6 +66,11 @@ pub(crate) fn slots(slots: &[SlotStatus]) -> String {
     for (slot, file) in overrides {
         text.push_str(&format!("  {slot}: override {file}\n"));
     }
+    let ways = slots.iter().filter_map(|slot| Some((&slot.slot, slot.way_back.as_ref()?)));
+    for (slot, way) in ways {
+        let how = way.generation.map_or_else(|| "to be started".to_owned(), |warm| format!("{warm}, warm"));
+        text.push_str(&format!("  {slot}: way back {} ({how})\n", way.sha256.short()));
+    }
     let reasons = slots.iter().flat_map(|slot| slot.reasons.iter().map(move |reason| (&slot.slot, reason)));
     let waiting: Vec<String> =
         reasons.map(|(slot, reason)| format!("  {slot}: {reason} [{}]\n", reason.code())).collect();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use router_dataplane::{Clock, Target};
-use supervisor_protocol::admin::{CatalogStatus, Isolation, Phase, Plan, Receipt, SlotStatus, SlotWhy, Status, Why};
+use supervisor_protocol::admin::{CatalogStatus, Isolation, Plan, Receipt, SlotStatus, SlotWhy, Status, Why};
 use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::events::Happening;
 use supervisor_protocol::host::{GenerationLoad, HealthEntry, HostDrain, HostState, ReadyAll, SlotReadiness};
@@ -21,7 +21,9 @@ use versiond_core::generation::Facts;
 use versiond_core::host::Host;
 use versiond_core::slot::{Slot, Want};
 
-use self::shown::{health_status, live, readiness, reasons, slot_plan, slot_status, told, transitions, worded};
+use self::shown::{
+    health_status, live, readiness, reasons, slot_plan, slot_status, taken_back, told, transitions, worded,
+};
 use crate::catalog::CatalogView;
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -147,10 +149,10 @@ impl Board {
             let changed = before.map(|old| told(id, old)) != view.as_ref().map(|new| told(id, new));
             // Under the lock, so that the stream has them in the order in which they happened.
             for transition in transitions(id, before.map(|view| &view.slot), view.as_ref().map(|view| &view.slot)) {
-                if transition.from == Some(Phase::Parked) && matches!(transition.to, Phase::Ready | Phase::Serving) {
-                    self.metrics.rolled_back(id);
-                }
                 self.events.push(Happening::Transition(transition), self.clock.now());
+            }
+            if let Some(cause) = taken_back(before.map(|view| &view.slot), view.as_ref().map(|view| &view.slot)) {
+                self.metrics.rolled_back(id, cause);
             }
             match view {
                 Some(view) => inner.slots.insert(id.clone(), view),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use supervisor_protocol::admin::{GenerationStatus, Phase, SlotPlan, SlotStatus, SwapStrategy, WhyReason};
+use supervisor_protocol::admin::{GenerationStatus, Phase, SlotPlan, SlotStatus, SwapStrategy, WayBack, WhyReason};
 use supervisor_protocol::events::Transition;
 use supervisor_protocol::host::{HealthStatus, SlotReadiness};
 use supervisor_protocol::time::millis;
 use supervisor_protocol::{Generation, Reason, Sha256, SlotId, Tick};
 use versiond_core::generation::{Gen, State};
+use versiond_core::memory::RollbackCause;
 use versiond_core::slot::{Slot, Want};
 use versiond_core::strategy::Strategy;
 
@@ -52,6 +53,12 @@ pub(super) fn transitions(id: &SlotId, before: Option<&Slot>, after: Option<&Slo
     });
     let transition = |(generation, from, to, reason)| Transition { slot: id.clone(), generation, from, to, reason };
     left.chain(entered).map(transition).collect()
+}
+
+/// Why something was taken back since it was last shown. What was before a restart has been counted then.
+pub(super) fn taken_back(before: Option<&Slot>, after: Option<&Slot>) -> Option<RollbackCause> {
+    let (before, after) = (&before?.memory().rolled_back, after?.memory().rolled_back.as_ref()?);
+    (before.as_ref().map(|before| before.sha256) != Some(after.sha256)).then_some(after.cause)
 }
 
 fn numbered(slot: Option<&Slot>) -> BTreeMap<Generation, &Gen> {
@@ -138,8 +145,15 @@ pub(super) fn slot_status(
         override_file: None,
         ready: live(&view.slot),
         generations: generations.collect(),
+        way_back: way_back(&view.slot),
         reasons: reasons(view, blocked, pauses, now),
     }
+}
+
+/// What an operator's `rollback` goes to.
+fn way_back(slot: &Slot) -> Option<WayBack> {
+    let (artifact, warm) = slot.goes_back_to()?;
+    Some(WayBack { sha256: artifact.sha256, generation: warm.map(|warm| warm.number), warm: warm.is_some() })
 }
 
 pub(super) fn slot_plan(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, now: Tick) -> SlotPlan {

@@ -154,6 +154,8 @@ pub(super) struct Rollout {
     pub(super) mode: Value,
     pub(super) window: Value,
     pub(super) jitter: Value,
+    pub(super) error_rate: Value,
+    pub(super) error_least: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,6 +3,7 @@ use std::time::Duration;
 use supervisor_protocol::StreamClass;
 use supervisor_protocol::time::DurationError;
 use versiond_core::catalog::{Removals, ServiceShape};
+use versiond_core::errors::ErrorRule;
 use versiond_core::window::Window;
 
 use super::*;
@@ -178,6 +179,15 @@ fn wrong_values_are_refused_with_their_line() {
         "[service.a.rollout]\nmode = \"slow\"",
         "[service.a.rollout]\nwindow = \"Tue 09:00-16:00 CET\"",
         "[service.a.rollout]\njitter = 60",
+        "[service.a.rollout]\nerror_rate = 5",
+        "[service.a.rollout]\nerror_rate = \"5\"",
+        "[service.a.rollout]\nerror_rate = \"0%\"",
+        "[service.a.rollout]\nerror_rate = \"100.1%\"",
+        "[service.a.rollout]\nerror_rate = \"0.05%\"",
+        "[service.a.rollout]\nerror_rate = \"-5%\"",
+        "[service.a.rollout]\nerror_rate = \".5%\"",
+        "[service.a.rollout]\nerror_least = 0",
+        "[service.a.rollout]\nerror_least = \"many\"",
         "[timing]\nhold_requests = 0",
         "[timing]\nhold_bytes = 1000",
         "[timing]\nhold_bytes = \"0MiB\"",
@@ -197,7 +207,7 @@ fn a_rollout_is_automatic_unless_it_says_otherwise() {
         let config = with(&format!("[service.a]\n{text}")).unwrap();
         config.services[&ServiceName::new("a").unwrap()].rollout.clone()
     };
-    let default = Rollout { mode: RolloutMode::Auto, window: None, jitter: Duration::from_secs(60) };
+    let default = Rollout { mode: RolloutMode::Auto, window: None, jitter: Duration::from_secs(60), errors: None };
     assert_eq!(rollout(""), default);
     assert_eq!(
         rollout("rollout = { mode = \"staged\", window = \"Tue 09:00-16:00 UTC\", jitter = \"5s\" }"),
@@ -205,9 +215,18 @@ fn a_rollout_is_automatic_unless_it_says_otherwise() {
             mode: RolloutMode::Staged,
             window: Some(Window::parse("Tue 09:00-16:00 UTC").unwrap()),
             jitter: Duration::from_secs(5),
+            errors: None,
         }
     );
     assert_eq!(rollout("rollout.jitter = \"none\"").jitter, Duration::ZERO);
+    assert_eq!(rollout("rollout.error_least = 5").errors, None, "without a rate it is off");
+    for (text, permille, least) in [
+        ("error_rate = \"5%\"", 50, 20),
+        ("error_rate = \"0.5%\", error_least = 200", 5, 200),
+        ("error_rate = \"100%\", error_least = \"1\"", 1_000, 1),
+    ] {
+        assert_eq!(rollout(&format!("rollout = {{ {text} }}")).errors, Some(ErrorRule { permille, least }), "{text}");
+    }
     let error = with("[service.a.rollout]\nwindow = \"Tue 09:00-16:00 Europe/Berlin\"").unwrap_err();
     assert_eq!(
         chain(&error),

@@ -2,6 +2,7 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 use supervisor_protocol::SlotId;
+use versiond_core::memory::RollbackCause;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SlotPhase {
@@ -15,6 +16,13 @@ pub(super) struct SlotReason {
     pub(super) service: String,
     pub(super) version: String,
     pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SlotCause {
+    pub(super) service: String,
+    pub(super) version: String,
+    pub(super) cause: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,4 +100,9 @@ pub(super) fn names(slot: &SlotId) -> (String, String) {
 pub(super) fn slot_label(slot: &SlotId) -> SlotLabel {
     let (service, version) = names(slot);
     SlotLabel { service, version }
+}
+
+pub(super) fn slot_cause(slot: &SlotId, cause: RollbackCause) -> SlotCause {
+    let (service, version) = names(slot);
+    SlotCause { service, version, cause: cause.as_str() }
 }

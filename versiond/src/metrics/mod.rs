@@ -20,9 +20,12 @@ use prometheus_client::registry::Registry;
 use router_dataplane::PlaneCounters;
 use supervisor_protocol::admin::{Phase, Receipt};
 use supervisor_protocol::{SlotId, StreamClass, Tick};
+use versiond_core::memory::RollbackCause;
 
 use self::gauges::Gauges;
-use self::labels::{BuildLabel, CodeLabel, SlotClass, SlotLabel, SlotPhase, SlotReason, names, slot_label};
+use self::labels::{
+    BuildLabel, CodeLabel, SlotCause, SlotClass, SlotLabel, SlotPhase, SlotReason, names, slot_cause, slot_label,
+};
 use self::scrape::{Children, Subject};
 use crate::board::Board;
 
@@ -32,7 +35,7 @@ pub(crate) struct Metrics {
     transitions: Family<SlotPhase, Counter>,
     failures: Family<SlotReason, Counter>,
     publications: Family<SlotLabel, Counter>,
-    rollbacks: Family<SlotLabel, Counter>,
+    rollbacks: Family<SlotCause, Counter>,
     drained: Family<SlotClass, Counter>,
     cut: Family<SlotClass, Counter>,
     drain_seconds: Family<SlotLabel, Histogram>,
@@ -77,7 +80,7 @@ impl Metrics {
         registry.register("generation_transitions", "Phases entered by generations", self.transitions.clone());
         registry.register("generation_failures", "Generations that failed, by reason", self.failures.clone());
         registry.register("publications", "Generations published", self.publications.clone());
-        registry.register("rollbacks", "Generations that came back from being parked", self.rollbacks.clone());
+        registry.register("rollbacks", "Builds that were taken back, by cause", self.rollbacks.clone());
         registry.register("drained_leases", "Leases that ended by themselves during a drain", self.drained.clone());
         registry.register("cut_leases", "Leases that a deadline or a force ended", self.cut.clone());
         registry.register("drain_seconds", "How long drains took", self.drain_seconds.clone());
@@ -102,16 +105,18 @@ impl Metrics {
     pub(crate) fn published(&self, slot: &SlotId) {
         self.publications.get_or_create(&slot_label(slot)).inc();
         // At zero from the first publication on, so that the first one is a growth and not a beginning.
-        drop(self.rollbacks.get_or_create(&slot_label(slot)));
+        for cause in RollbackCause::ALL {
+            drop(self.rollbacks.get_or_create(&slot_cause(slot, cause)));
+        }
         for class in StreamClass::ALL {
             let (service, version) = names(slot);
             drop(self.cut.get_or_create(&SlotClass { service, version, class: class.as_str() }));
         }
     }
 
-    /// What was parked serves again.
-    pub(crate) fn rolled_back(&self, slot: &SlotId) {
-        self.rollbacks.get_or_create(&slot_label(slot)).inc();
+    /// A build was taken back.
+    pub(crate) fn rolled_back(&self, slot: &SlotId, cause: RollbackCause) {
+        self.rollbacks.get_or_create(&slot_cause(slot, cause)).inc();
     }
 
     /// An operator has asked for a change: `done`, or the code of the refusal.

@@ -31,6 +31,12 @@ pub(super) struct Record {
     member: Option<String>,
 }
 
+impl Record {
+    pub(super) fn into_member(self) -> Option<String> {
+        self.member
+    }
+}
+
 /// A folder for one attempt; gone with its owner unless it was committed. As long as its owner lives it is
 /// locked, so that another supervisor on the same store does not sweep it.
 #[derive(Debug)]

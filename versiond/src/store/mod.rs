@@ -199,6 +199,24 @@ impl Store {
         }
     }
 
+    /// An artifact that has been installed, as it was; its bytes are checked when they are used.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn find(&self, sha256: Sha256) -> Result<Option<Artifact>, StoreError> {
+        let place = self.folder.join(sha256.to_string());
+        let (disk, leases, now) = (self.disk.clone(), self.leases.clone(), self.clock.now());
+        blocking(move || {
+            let record = folder::record(&place, sha256).map_err(|source| StoreError::disk(&place, source))?;
+            Ok(record.map(|record| {
+                leases.take(&*disk, sha256, now);
+                let entry = record.into_member();
+                Artifact { sha256, urls: Vec::new(), size: None, entry, irreversible: false }
+            }))
+        })
+        .await
+    }
+
     /// Forgets that a hash has failed: the next attempt is made at once.
     pub fn forgive(&self, sha256: Sha256) {
         if self.memory.lock().forget(sha256) {

@@ -171,6 +171,7 @@ fn policy(service: &ServiceConfig, host: &HostId) -> Policy {
         // Another one on every host, and the same after every restart.
         seed: host.as_str().bytes().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(byte)),
         start_estimate: service.start_estimate,
+        errors: rollout.errors,
     }
 }
 

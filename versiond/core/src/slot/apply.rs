@@ -93,12 +93,16 @@ impl Slot {
         self.restart = self.restart.filter(|restart| *restart == new);
         let Some(serving) = self.generations.get(&new) else { return };
         let (artifact, served) = (serving.artifact.clone(), rollback::served(serving));
+        // What it answered before is no part of its trial.
+        if let Some(tally) = self.tallies.get_mut(&new) {
+            tally.restart();
+        }
         let memory = &mut self.memory;
         // It was a yes to one change, which has been made.
         memory.approved = memory.approved.take().filter(|approved| approved.sha256 != artifact.sha256);
         self.trial = match &memory.baked {
             Some(baked) if !baked.artifact.is_same(&artifact) => {
-                Some(Trial { generation: new, until: now.after(self.timings.bake) })
+                Some(Trial { generation: new, until: now.after(self.timings.bake), risen: None })
             }
             // With nothing to go back to there is nothing to be tried for.
             Some(_) | None => {

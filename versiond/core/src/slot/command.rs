@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use supervisor_protocol::Tick;
 use supervisor_protocol::admin::{Verb, VerbRefused};
-use supervisor_protocol::{Sha256, Tick};
 
 use super::{Slot, Want};
 use crate::catalog::Artifact;
 use crate::goals;
-use crate::memory::{Approval, RolledBack, Served};
+use crate::memory::{Approval, RollbackCause, RolledBack};
 use crate::rollback;
 
 /// What a superseded drain still gets.
@@ -53,8 +53,16 @@ impl Slot {
             Verb::Rollback { force } => return self.roll_back(*force, now),
             Verb::Pin { sha256 } => {
                 let pin = match sha256 {
-                    Some(sha256) => self.known(sha256).ok_or_else(|| VerbRefused::UnknownArtifact {
-                        detail: format!("{} is neither wanted here nor has it served here lately", sha256.short()),
+                    Some(sha256) => self.known().find(|known| known.sha256 == *sha256).cloned().ok_or_else(|| {
+                        let mut all: Vec<String> = self.known().map(|known| known.sha256.short()).collect();
+                        all.sort();
+                        all.dedup();
+                        let (short, known) = (sha256.short(), all.join(", "));
+                        VerbRefused::UnknownArtifact {
+                            detail: format!(
+                                "{short} is neither wanted here nor has it served here lately (known: {known})"
+                            ),
+                        }
                     })?,
                     None => {
                         let serving = self.serving().map(|serving| serving.artifact.clone());
@@ -106,9 +114,7 @@ impl Slot {
     fn roll_back(&mut self, force: bool, now: Tick) -> Result<Result<(), Nothing>, VerbRefused> {
         let nothing = |detail: &str| Ok(Err(Nothing(detail.to_owned())));
         let Some(ordered) = goals::ordered(self).cloned() else { return nothing("nothing is wanted") };
-        let elsewhere = |way: &&Served| !way.artifact.is_same(&ordered);
-        let way = self.memory.baked.iter().filter(elsewhere).chain(self.memory.before.iter().filter(elsewhere)).next();
-        let Some(way) = way.cloned() else { return nothing("nothing else has served here") };
+        let Some(way) = rollback::way(self, &ordered).cloned() else { return nothing("nothing else has served here") };
         if self.memory.took_back(&ordered.sha256) {
             return nothing("the slot has gone back already");
         }
@@ -117,7 +123,7 @@ impl Slot {
             return Err(VerbRefused::RollbackUnsafe { detail });
         }
         let detail = "an operator went back".to_owned();
-        self.memory.rolled_back = Some(RolledBack { sha256: ordered.sha256, detail });
+        self.memory.rolled_back = Some(RolledBack { sha256: ordered.sha256, cause: RollbackCause::Operator, detail });
         self.memory.last_good = Some(way.artifact.clone());
         self.memory.before = None;
         self.memory.baked = Some(way);
@@ -127,12 +133,12 @@ impl Slot {
         Ok(Ok(()))
     }
 
-    fn known(&self, sha256: &Sha256) -> Option<Artifact> {
+    /// What the slot itself can be pinned to.
+    fn known(&self) -> impl Iterator<Item = &Artifact> {
         let memory = &self.memory;
         let served = memory.baked.iter().chain(&memory.before).map(|served| &served.artifact);
         // What still drains may be of a name that was removed meanwhile.
-        let mut all = self.wanted().into_iter().chain(&memory.last_good).chain(served);
-        all.find(|artifact| artifact.sha256 == *sha256).cloned()
+        self.wanted().into_iter().chain(&memory.last_good).chain(served)
     }
 }
 

@@ -8,7 +8,7 @@ use supervisor_protocol::{Generation, Reason, Sha256, Tick};
 
 use crate::generation::{Drain, Ending, Exit, Failure, State};
 use crate::goals;
-use crate::memory::{Memory, RolledBack};
+use crate::memory::{Memory, RollbackCause, RolledBack};
 use crate::plan;
 use crate::slot::{Failed, Input, NotLaunched, Quiescing, SUPERSEDED, Slot, Step, Want};
 use crate::window::Opening;
@@ -114,6 +114,10 @@ impl Slot {
                 }
                 Vec::new()
             }
+            Input::Answers(number, answers) => {
+                self.answered(number, answers, now);
+                Vec::new()
+            }
             Input::Exited(number, exit) => self.exited(number, exit, now),
             Input::Denied(denied) => {
                 self.denied = denied;
@@ -170,7 +174,7 @@ impl Slot {
         let ordered = goals::ordered(self).is_some_and(|ordered| ordered.sha256 == failed);
         let comes_back = self.memory.last_good.as_ref().is_some_and(|good| good.sha256 != failed);
         if let Some(detail) = blame.filter(|_| ordered && comes_back) {
-            self.memory.rolled_back = Some(RolledBack { sha256: failed, detail });
+            self.memory.rolled_back = Some(RolledBack { sha256: failed, cause: RollbackCause::Start, detail });
         }
     }
 
@@ -251,7 +255,7 @@ impl Slot {
                     Drain::begin(DrainCause::Crash, None, &self.timings, None, now).end(DrainOutcome::ProcessGone, now);
                 if self.trial.as_ref().is_some_and(|trial| trial.generation == number) {
                     self.trial = None;
-                    self.take_back(&artifact, format!("{number} ended: {exit}"));
+                    self.take_back(&artifact, RollbackCause::Crash, format!("{number} ended: {exit}"));
                 }
                 self.forget(number);
                 let absent = plan::absent(self, now);
@@ -292,6 +296,7 @@ impl Slot {
         self.restart = self.restart.filter(|restart| *restart != number);
         self.leases.remove(&number);
         self.child_load.remove(&number);
+        self.tallies.remove(&number);
     }
 
     /// Readiness that nobody has confirmed for too long is readiness no more.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
 
 use crate::catalog::Artifact;
+use crate::errors::Answers;
 use crate::generation::{DrainEnd, Exit, Facts, Probe};
 use crate::window::Opening;
 
@@ -47,6 +48,8 @@ pub enum Input {
     ChildLoad(Generation, u64),
     /// In how many milliseconds the work of what serves is expected to be done, were it withdrawn now.
     Forecast(Generation, u64),
+    /// What a generation has answered since it began, by the data plane.
+    Answers(Generation, Answers),
     Exited(Generation, Exit),
     /// These hashes may not run, nor come back.
     Denied(BTreeSet<Sha256>),

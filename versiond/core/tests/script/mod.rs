@@ -11,6 +11,7 @@
 //!              probe g1 ready | probe g1 initializing | probe g1 unready
 //!              leases g1 [CLASS=COUNT…] | child g1 COUNT | exit g1 code=N|signal=N
 //!              compared g1 ready|unready | forecast g1 DURATION
+//!              errors PERMILLE LEAST | answers g1 ERRORS/ALL
 //!              window open | window closed DURATION
 //!              order approve [downtime] | order rollback [force] | order pin [a] | order VERB
 //!              tick | wake          (`wake` goes to the moment the slot asks for, and ticks)
@@ -25,6 +26,7 @@ use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::time::parse_duration;
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
 use versiond_core::catalog::Artifact;
+use versiond_core::errors::{Answers, ErrorRule};
 use versiond_core::generation::{Exit, Facts, Probe};
 use versiond_core::memory::Memory;
 use versiond_core::policy::Policy;
@@ -101,6 +103,11 @@ impl Script {
             }
             words = vec!["tick"];
         }
+        if let ["errors", permille, least] = words[..] {
+            let (permille, least) = (permille.parse().unwrap(), least.parse().unwrap());
+            self.slot.follow(&Policy { errors: Some(ErrorRule { permille, least }), ..Policy::default() });
+            words = vec!["tick"];
+        }
         let input = input(&words).unwrap_or_else(|| panic!("no such line: `{line}`"));
         let steps = self.slot.handle(input, Generation(self.next), self.now);
         if steps.iter().any(|step| matches!(step, Step::Fetch(..))) {
@@ -158,6 +165,11 @@ fn input(words: &[&str]) -> Option<Input> {
         ["compared", g, "ready"] => Input::Compared(generation(g)?, Probe::Ready),
         ["compared", g, "unready"] => Input::Compared(generation(g)?, Probe::NotReady { detail: said("no answer") }),
         ["forecast", g, within] => Input::Forecast(generation(g)?, supervisor_protocol::time::millis(duration(within))),
+        ["answers", g, counts] => {
+            let (errors, all) = counts.split_once('/')?;
+            let answers = Answers { all: all.parse().ok()?, errors: errors.parse().ok()? };
+            Input::Answers(generation(g)?, answers)
+        }
         ["window", "open"] => Input::Opening(Opening::Open { closes: None }),
         ["window", "closed", at] => Input::Opening(Opening::Closed { opens: Tick::ZERO.after(duration(at)) }),
         ["undescribed", g] => Input::PreflightFailed(generation(g)?, said("no answer within 10 s")),

@@ -85,6 +85,7 @@ impl World {
             | Input::Exited(..)
             | Input::Forecast(..)
             | Input::Opening(_)
+            | Input::Answers(..)
             | Input::Tick => {}
         }
     }

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use supervisor_protocol::Sha256;
 use supervisor_protocol::admin::{Verb, VerbRefused};
+use versiond_core::catalog::Artifact;
 
 use super::Actor;
 use crate::supervisor::child::chain;
@@ -17,11 +19,34 @@ impl Actor {
     /// Takes an operator's order: in force once it is on the disk, so that a restart keeps it.
     pub(super) async fn command(&mut self, verb: &Verb) -> Result<(), VerbRefused> {
         let before = self.slot.clone();
-        self.slot.command(verb, self.effects.shared.clock.now())?;
+        let now = self.effects.shared.clock.now();
+        match (self.slot.command(verb, now), verb) {
+            (Err(VerbRefused::UnknownArtifact { detail }), Verb::Pin { sha256: Some(sha256) }) => {
+                let artifact = self
+                    .in_store(*sha256)
+                    .await
+                    .map_err(|why| VerbRefused::UnknownArtifact { detail: format!("{detail}, and {why}") })?;
+                self.slot.pin(artifact, now);
+            }
+            (taken, _) => taken?,
+        }
         self.record().await.map_err(|detail| {
             self.slot = before;
             VerbRefused::LedgerUnwritable { detail }
         })
+    }
+
+    /// Bytes that the store has, whether the slot has known them or not. The text says why they are of no use.
+    async fn in_store(&self, sha256: Sha256) -> Result<Artifact, String> {
+        if self.effects.service.now().command.is_some() {
+            return Err("the slot runs a program of the configuration".to_owned());
+        }
+        match tokio::time::timeout(WITHIN, self.effects.shared.store.find(sha256)).await {
+            Ok(Ok(Some(artifact))) => Ok(artifact),
+            Ok(Ok(None)) => Err("the store does not have it".to_owned()),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err(format!("the store has not answered within {WITHIN:?}")),
+        }
     }
 
     /// Writes what the slot remembers, if that has changed. The text says why it could not.

@@ -92,6 +92,8 @@ pub(crate) struct Actor {
     recorded: Memory,
     /// When the forecast that the slot waits for is asked again.
     forecast_at: Tick,
+    /// When answers are counted again.
+    answers_at: Tick,
     /// What the slot was last told of its rollout window.
     opening: Opening,
 }
@@ -143,6 +145,7 @@ impl Actor {
             tell,
             recorded,
             forecast_at: Tick::ZERO,
+            answers_at: Tick::ZERO,
             opening: Opening::Open { closes: None },
         };
         (handle, tokio::spawn(actor.run()))
@@ -152,10 +155,13 @@ impl Actor {
         self.show();
         loop {
             self.follow_window().await;
+            self.count_answers().await;
             let clock = self.effects.shared.clock;
             let asked = self.slot.wants_forecast(clock.now());
             let wake = self.slot.wake().map(|(at, _)| at);
-            let wake = wake.into_iter().chain(asked.map(|_| self.forecast_at)).chain(self.window_turns()).min();
+            let counted = self.slot.wants_answers().next().map(|_| self.answers_at);
+            let asked_at = asked.map(|_| self.forecast_at);
+            let wake = wake.into_iter().chain(asked_at).chain(counted).chain(self.window_turns()).min();
             let sleep = async move {
                 match wake {
                     Some(tick) => tokio::time::sleep(tick.since(clock.now())).await,

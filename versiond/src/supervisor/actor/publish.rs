@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use router_dataplane::{Absence, Target, TargetLabel, Upstream};
+use router_dataplane::{Absence, Answered, Target, TargetLabel, Upstream};
 use supervisor_protocol::contract::Role;
 use supervisor_protocol::{Generation, Refusal};
 use tokio_util::sync::CancellationToken;
+use versiond_core::errors::Answers;
 use versiond_core::slot::Input;
 
 use super::{Actor, Draining};
@@ -18,6 +19,8 @@ use crate::process::Signal;
 use crate::supervisor::effects::{Effects, Event};
 use crate::supervisor::launch::Life;
 
+/// How often answers are counted, where errors can take a build back.
+const ANSWERS_EVERY: Duration = Duration::from_secs(1);
 /// How long a child may take to take its drain back.
 const UNDRAINS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -126,7 +129,35 @@ impl Actor {
                 tell.send(Event::Input(Input::Leases(generation, leases))).await.ok();
             }
         });
-        self.leases(generation).map(|leases| Input::Leases(generation, leases)).into_iter().collect()
+        let leases = self.leases(generation).map(|leases| Input::Leases(generation, leases));
+        // Before its process can be gone, and the count with it.
+        leases.into_iter().chain(self.answers(generation)).collect()
+    }
+}
+
+/// Answers, where errors can take a build back.
+impl Actor {
+    /// Tells the slot what its generations have answered, now and then.
+    pub(super) async fn count_answers(&mut self) {
+        let now = self.effects.shared.clock.now();
+        if now < self.answers_at {
+            return;
+        }
+        let counted: Vec<Generation> = self.slot.wants_answers().collect();
+        if counted.is_empty() {
+            return;
+        }
+        self.answers_at = now.after(ANSWERS_EVERY);
+        for generation in counted {
+            if let Some(input) = self.answers(generation) {
+                self.drive(input).await;
+            }
+        }
+    }
+
+    fn answers(&self, generation: Generation) -> Option<Input> {
+        let Answered { all, errors } = self.held.get(&generation)?.target.as_ref()?.answered();
+        Some(Input::Answers(generation, Answers { all, errors }))
     }
 }
 
