@@ -12,7 +12,7 @@ use crate::policy::Mode;
 use crate::slot::{Slot, Want};
 use crate::window::Opening;
 
-/// Failures in a row after which what served last lets its replacement go first.
+/// Failures in a row after which what is tried first lets the other go first.
 const GIVES_WAY: u32 = 3;
 
 /// What is ordered: pinned by an operator, else named by the catalog, and where that cannot be followed what has
@@ -49,7 +49,8 @@ pub(crate) fn serves_desired(slot: &Slot) -> bool {
 
 /// What a new generation may be of, the best first. While nothing serves, what last served comes back before
 /// anything new is tried: it is here, and known to be good. Its replacement then comes beside it. If it keeps
-/// failing, the replacement goes first, until that has failed as often.
+/// failing, the replacement goes first, until that has failed as often. What a height or a plan has brought has the
+/// first turn instead.
 pub(crate) fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
     let allowed = |artifact: &&Artifact| !slot.denied.contains(&artifact.sha256);
     let desired = desired(slot);
@@ -63,11 +64,12 @@ pub(crate) fn goals(slot: &Slot) -> impl Iterator<Item = &Artifact> {
     let failures = |artifact: Option<&Artifact>| {
         artifact.and_then(|artifact| slot.failure_of(&artifact.sha256)).map_or(0, |failure| failure.count)
     };
+    let keeps_failing = |one, other| failures(one) >= GIVES_WAY && failures(one) > failures(other);
     // What a height or a plan has brought is not put off for what was before it; one that still lives puts nothing
     // off, it has only to be let.
-    let is_due = wanted.is_some_and(|wanted| wanted.irreversible);
+    let is_due = wanted.is_some_and(|wanted| wanted.irreversible) && !keeps_failing(wanted, back);
     let lives = back.is_some_and(|back| warm(slot, back).is_some());
-    let gives_way = !lives && (is_due || (failures(back) >= GIVES_WAY && failures(back) > failures(wanted)));
+    let gives_way = !lives && (is_due || keeps_failing(back, wanted));
     let (first, second) = if gives_way { (wanted, back) } else { (back, wanted) };
     first.into_iter().chain(second)
 }

@@ -35,3 +35,12 @@ fn what_is_due_by_its_height_is_tried_before_what_served() {
     let steps = &started.last().unwrap().steps;
     assert!(steps.iter().any(|step| matches!(step, Step::Start(generation) if generation.0 == 2)), "{steps:?}");
 }
+
+/// It is no reason to serve nothing for good: from its third failure on, what served has the time that it needs.
+#[test]
+fn what_is_due_and_keeps_failing_lets_what_served_go_first() {
+    let fails = |number: u64| format!("fetched g{number}\nundescribed g{number}\n");
+    let restarted = Script::with(Timings::default(), Some("a"));
+    let story = format!("want b irreversible\n{}wake\n{}wake\n{}t=600s tick\nfetched g6", fails(1), fails(3), fails(5));
+    assert_eq!(fetched(restarted, &story), ["b", "a", "b", "a", "b", "a"].map(hash));
+}
