@@ -189,6 +189,8 @@ impl Slot {
                 Ending::Abandoned
             }
         };
+        // Requests wait no longer for what is being stopped.
+        self.holding = self.holding.take().filter(|holding| holding.new != number);
         self.edge(number, |generation| generation.terminate(why, grace, now));
     }
 
