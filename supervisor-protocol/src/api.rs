@@ -70,6 +70,10 @@ pub const ROUTES: &[Route] = &[
     post("/v1/artifacts", "Fetches ahead what a slot wants, or bytes of which the hash is known."),
     post("/v1/artifacts/gc", "Removes from the store what nothing needs, and says why the rest stays."),
     get("/v1/services/{service}/versions/{version}/logs", "What a slot's children printed, one JSON object a line."),
+    get(
+        "/v1/services/{service}/versions/{version}/recording",
+        "What a slot was told lately, for `versionctl replay`: one JSON object a line, in a form of its own.",
+    ),
     post("/v1/services/{service}/versions/{version}/{verb}", "An order to one slot; answers once it is in force."),
     get("/drain/status", "The same as `GET /v1/drain`, under the name that the status listener has."),
     get("/metrics", "The daemon's metrics and those of every live generation, labelled."),

@@ -93,6 +93,7 @@ impl Schemas {
                 let line = self.answered.subschema_for::<LogLine>().to_value();
                 Bodies { answered: ("application/x-ndjson", line), query, ..text("") }
             }
+            (Method::Get, "/v1/services/{service}/versions/{version}/recording") => text("application/x-ndjson"),
             (Method::Get, "/v1/artifacts") => self.answer::<ArtifactList>(),
             (Method::Post, "/v1/artifacts") => {
                 let asked = self.asked.subschema_for::<FetchRequest>().to_value();

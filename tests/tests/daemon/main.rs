@@ -32,6 +32,7 @@ mod node;
 mod operators;
 mod overrides;
 mod powercut;
+mod recording;
 mod refusals;
 mod releases;
 mod stop;

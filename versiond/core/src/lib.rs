@@ -8,6 +8,7 @@
 //! - [`slot`]: a slot's generations and the loop from inputs to steps; `plan` chooses the steps,
 //!   [`generation`] is the machine they move. `goals` says what should come, [`strategy`] how, `rollback`
 //!   what is taken back, [`errors`] how often a build fails its clients; [`policy`] is the configuration's word and [`memory`] what outlives a restart.
+//! - [`replay`]: what a slot was told, kept so that the same steps follow from it elsewhere.
 //! - [`host`]: the host's own lifecycle.
 //! - [`budget`] and [`timings`]: every duration, and the inequalities between them.
 
@@ -21,6 +22,7 @@ pub mod memory;
 mod plan;
 pub mod policy;
 mod reasons;
+pub mod replay;
 mod rollback;
 pub mod slot;
 pub mod strategy;

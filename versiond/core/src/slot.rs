@@ -8,6 +8,7 @@ mod apply;
 mod command;
 mod edges;
 mod input;
+mod pulse;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,7 @@ use crate::window::Opening;
 
 pub use self::command::SUPERSEDED;
 pub use self::input::{Absent, Failed, Input, NotLaunched, Step, Want};
+pub use self::pulse::Pulse;
 
 /// The state of a slot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,11 +148,13 @@ impl Slot {
         steps
     }
 
-    /// Takes another word of the configuration on how changes are made.
-    pub fn follow(&mut self, policy: &Policy) {
-        if self.policy != *policy {
+    /// Takes the configuration's word on how changes are made, and says whether it is another one.
+    pub fn follow(&mut self, policy: &Policy) -> bool {
+        let is_other = self.policy != *policy;
+        if is_other {
             self.policy.clone_from(policy);
         }
+        is_other
     }
 
     /// The generation that gets new requests.
@@ -280,6 +284,14 @@ impl Slot {
     #[must_use]
     pub fn wake(&self) -> Option<(Tick, &'static str)> {
         plan::wake(self)
+    }
+
+    /// Whether something has failed since then, or is being taken back.
+    pub(crate) fn has_gone_wrong_since(&self, before: &Slot) -> bool {
+        let failed = |sha256| before.failures.get(sha256).map_or(0, |failure| failure.count);
+        let taken_back = &self.memory.rolled_back;
+        self.failures.iter().any(|(sha256, failure)| failure.count > failed(sha256))
+            || taken_back.is_some() && *taken_back != before.memory.rolled_back
     }
 
     /// Whether what last served has yet to prove itself, and what served before is known.

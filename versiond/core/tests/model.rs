@@ -22,4 +22,12 @@ proptest! {
     fn every_promise_holds_in_every_world(story in world::story::story()) {
         World::live(&story);
     }
+    #[test]
+    fn a_recording_of_any_world_at_any_moment_replays_to_the_same_steps_and_the_same_end(
+        story in world::story::story(),
+        kept in prop_oneof![2_usize..32, Just(512)],
+        every in 1_usize..200,
+    ) {
+        World::fly(&story, kept, every);
+    }
 }

@@ -7,13 +7,10 @@
 #[allow(dead_code, reason = "shared by several")]
 mod script;
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use script::{Played, Script};
-use supervisor_protocol::time::millis;
-use supervisor_protocol::{Sha256, Tick};
-use versiond_core::slot::{Absent, Step};
+use versiond_core::replay::Told;
 
 /// One test for each story in `stories/`. A story that begins with `after NAME` goes on where that one
 /// ended.
@@ -109,73 +106,7 @@ fn read(name: &str) -> String {
 
 fn render(played: &Played) -> String {
     let Played { line, now, steps, refused, slot } = played;
-    let mut text = format!("{line}\n");
-    if let Some(refused) = refused {
-        writeln!(text, "    no, {}: {refused}", refused.code()).unwrap();
-    }
-    for step in steps {
-        writeln!(text, "    -> {}", step_line(step)).unwrap();
-    }
-    let phases: Vec<String> = slot
-        .generations()
-        .map(|generation| {
-            format!("{}({})={}", generation.number, short(&generation.sha256()), generation.phase().as_str())
-        })
-        .collect();
-    writeln!(text, "    is  {}", if phases.is_empty() { "empty".to_owned() } else { phases.join(" ") }).unwrap();
-    for reason in slot.reasons(*now) {
-        writeln!(text, "    why {}: {reason}", reason.code()).unwrap();
-    }
+    let text = Told { line, at: *now, steps, refused: refused.as_ref(), slot }.text(1);
     // The day after which it would no longer be heard of says nothing about a story.
-    if let Some((at, why)) = slot.wake().filter(|(_, why)| *why != "live expiry") {
-        writeln!(text, "    wake {} for {why}", seconds(at)).unwrap();
-    }
-    text
-}
-
-fn step_line(step: &Step) -> String {
-    match step {
-        Step::Fetch(number, artifact) => format!("fetch {number} {}", short(&artifact.sha256)),
-        Step::Describe(number) => format!("describe {number}"),
-        Step::Start(number) => format!("start {number}"),
-        Step::Publish { new, old: Some(old) } => format!("publish {new}, then retire {old}"),
-        Step::Publish { new, old: None } => format!("publish {new}"),
-        Step::Restore { back, old: Some(old) } => format!("restore {back}, then retire {old}"),
-        Step::Restore { back, old: None } => format!("restore {back}"),
-        Step::Hold { old, new, until, empty_by } => {
-            let empty = empty_by.map(|by| format!(", {old} empty by {}", seconds(by))).unwrap_or_default();
-            format!("hold {old} for {new}, expected at {}{empty}", seconds(*until))
-        }
-        Step::Park(number, end) => format!("park {number}: {:?} took {} ms, {:?}", end.cause, end.took_ms, end.outcome),
-        Step::Withdraw(number, absent) => format!("withdraw {number}: {}", absent_line(*absent)),
-        Step::Absent(absent) => format!("absent: {}", absent_line(*absent)),
-        Step::Cut(number, class) => format!("cut {number} {class}"),
-        Step::DrainChild(number) => format!("drain child {number}"),
-        Step::Terminate(number) => format!("terminate {number}"),
-        Step::Kill(number) => format!("kill {number}"),
-        Step::Forget(number, None) => format!("forget {number}"),
-        Step::Forget(number, Some(end)) => {
-            let successor = end.successor.map(|successor| format!(" to {successor}")).unwrap_or_default();
-            format!("forget {number}: {:?}{successor} took {} ms, {:?}", end.cause, end.took_ms, end.outcome)
-        }
-    }
-}
-
-fn absent_line(absent: Absent) -> String {
-    match absent {
-        Absent::Hold { until: Some(until) } => format!("hold, expected at {}", seconds(until)),
-        Absent::Hold { until: None } => "hold".to_owned(),
-        Absent::NotFound => "not found".to_owned(),
-        Absent::Stopping => "stopping".to_owned(),
-        Absent::NotServing => "not serving".to_owned(),
-    }
-}
-
-fn short(sha256: &Sha256) -> String {
-    sha256.to_string()[..1].to_owned()
-}
-
-fn seconds(at: Tick) -> String {
-    let ms = millis(at.since(Tick::ZERO));
-    format!("{}.{:03}s", ms / 1_000, ms % 1_000)
+    text.split_inclusive('\n').filter(|line| !line.ends_with(" for live expiry\n")).collect()
 }

@@ -11,8 +11,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::client::Client;
 use crate::failure::{Failure, chain};
 use crate::{
-    catalog, completions, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, plan, reload, status,
-    text, watch, why,
+    catalog, completions, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, plan, record, reload,
+    replay, status, text, watch, why,
 };
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
@@ -59,6 +59,10 @@ enum Command {
     Events(events::Args),
     /// What a slot's children printed.
     Logs(logs::Args),
+    /// What a slot was told lately, for `replay`.
+    Record(record::Args),
+    /// Play a recording again, without a daemon: what was told, what followed, and why nothing more.
+    Replay(replay::Args),
     /// The catalog in force; with `check` what another document would do, with `accept` the source is read now.
     Catalog(catalog::Args),
     /// What the store holds and why, what is on its way there, and what could not be had.
@@ -91,6 +95,8 @@ impl Command {
             Command::Allow(args) => args.run(client).await,
             Command::Events(args) => args.run(client).await,
             Command::Logs(args) => args.run(client).await,
+            Command::Record(args) => args.run(client).await,
+            Command::Replay(args) => args.run(),
             Command::Catalog(args) => args.run(client).await,
             Command::Artifacts(args) => args.run(client).await,
             Command::Fetch(args) => args.run(client).await,

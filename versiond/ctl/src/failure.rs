@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use http::StatusCode;
 use supervisor_protocol::Reason;
 use supervisor_protocol::admin::ApiError;
+use versiond_core::replay::LineError;
 
 use crate::exit;
 use crate::wire::{Place, WireError};
@@ -46,6 +47,12 @@ pub(crate) enum Failure {
     NotConformant(String),
     #[error("{path} cannot be read")]
     Document { path: Utf8PathBuf, source: io::Error },
+    #[error("{path} cannot be written")]
+    Unwritten { path: Utf8PathBuf, source: io::Error },
+    #[error("{path} cannot be replayed")]
+    Recording { path: Utf8PathBuf, source: LineError },
+    #[error("{path}: ends otherwise than it was recorded, by version {version}; this is {}", env!("CARGO_PKG_VERSION"))]
+    EndsOtherwise { path: Utf8PathBuf, version: String },
     #[error("cannot work in a temporary folder")]
     Scratch(#[source] io::Error),
     #[error("cannot start")]
@@ -68,6 +75,9 @@ impl Failure {
             | Failure::Schema { .. }
             | Failure::NotConformant(_)
             | Failure::Document { .. }
+            | Failure::Unwritten { .. }
+            | Failure::Recording { .. }
+            | Failure::EndsOtherwise { .. }
             | Failure::Scratch(_)
             | Failure::Runtime(_) => exit::FAILED,
         }

@@ -14,6 +14,7 @@ mod guard;
 mod logs;
 mod metrics;
 pub(crate) mod peer;
+mod recording;
 mod reload;
 mod routes;
 mod socket;

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use supervisor_protocol::api::Method::{self, Delete, Get, Post};
 
 use super::answer::refuse;
-use super::{Admin, artifacts, catalog, deny, drain, events, guard, logs, metrics, reload, status, verbs};
+use super::{Admin, artifacts, catalog, deny, drain, events, guard, logs, metrics, recording, reload, status, verbs};
 
 /// The whole API, behind its guard.
 pub(super) fn router(admin: Arc<Admin>) -> Router {
@@ -44,6 +44,7 @@ fn handlers() -> Vec<(Method, &'static str, MethodRouter<Arc<Admin>>)> {
         (Post, "/v1/artifacts", post(artifacts::fetch)),
         (Post, "/v1/artifacts/gc", post(artifacts::collect)),
         (Get, "/v1/services/{service}/versions/{version}/logs", get(logs::logs)),
+        (Get, "/v1/services/{service}/versions/{version}/recording", get(recording::recording)),
         (Post, "/v1/services/{service}/versions/{version}/{verb}", post(verbs::order)),
         (Get, "/drain/status", get(drain::status)),
         (Get, "/metrics", get(metrics::render)),

@@ -27,6 +27,7 @@ use self::shown::{
 use crate::catalog::CatalogView;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::supervisor::Flight;
 
 /// Receipts that are kept for the API.
 const RECEIPTS: usize = 200;
@@ -75,6 +76,7 @@ pub(crate) struct SlotView {
     pub(crate) lives: BTreeMap<Generation, LifeView>,
     /// Of the artifact that is being fetched.
     pub(crate) progress: Option<(u64, Option<u64>)>,
+    pub(crate) flight: Arc<Flight>,
 }
 
 /// What is known of a generation beyond its state.
@@ -163,6 +165,11 @@ impl Board {
         if changed {
             self.bump();
         }
+    }
+
+    /// What a slot was told.
+    pub(crate) fn flight(&self, id: &SlotId) -> Option<Arc<Flight>> {
+        self.inner.lock().slots.get(id).map(|view| view.flight.clone())
     }
 
     /// Notes the progress of a fetch.

@@ -7,6 +7,7 @@ mod actor;
 mod child;
 mod command;
 mod effects;
+mod flight;
 mod launch;
 mod manager;
 mod notify;
@@ -26,6 +27,7 @@ use versiond_core::timings::Timings;
 
 pub use self::child::chain;
 pub(crate) use self::command::Commands;
+pub(crate) use self::flight::Flight;
 pub(crate) use self::manager::{Manager, Order, Routes};
 pub(crate) use self::pre_upgrade::PreUpgrade;
 pub(crate) use self::probe::ProbeTimings;

@@ -2,6 +2,7 @@
 //! does, answers after a while, and checks every promise after every input.
 
 mod checks;
+mod flight;
 mod life;
 mod shell;
 pub(crate) mod story;
@@ -15,9 +16,11 @@ use supervisor_protocol::{Generation, Reason, StreamClass, Tick};
 use versiond_core::generation::{Exit, Probe};
 use versiond_core::memory::Memory;
 use versiond_core::policy::Policy;
+use versiond_core::replay::Act;
 use versiond_core::slot::{Failed, Input, NotLaunched, Slot, Want};
 use versiond_core::window::Opening;
 
+use flight::Flight;
 use life::{Life, Process, Stage};
 use story::{Fetch, Op, Story, Warm, artifact};
 use truth::Truth;
@@ -44,6 +47,8 @@ pub(crate) struct World {
     asked: bool,
     /// Until when one, or every process that is not a candidate, says that it is not ready.
     unready: Vec<(Option<Generation>, Tick)>,
+    /// It is recorded, and the recording played again and again.
+    flight: Option<Flight>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +76,17 @@ enum Event {
 impl World {
     /// Lives through a story, checking all the way, and then whether everything came to rest.
     pub(crate) fn live(story: &Story) {
+        World::new(story).run(story);
+    }
+
+    /// The same, recorded in so many acts; the recording is played again after so many of them.
+    pub(crate) fn fly(story: &Story, kept: usize, every: usize) {
+        let mut world = World::new(story);
+        world.flight = Some(Flight::new(kept, every, &world.slot));
+        world.run(story);
+    }
+
+    fn new(story: &Story) -> World {
         let timings = story::timings(story.short_drain);
         let crash_count = |build: &story::Build| build.crash.map_or(0, |(_, count)| count);
         let fetch_failures = |build: &story::Build| match build.fetch {
@@ -94,7 +110,7 @@ impl World {
             operated: false,
             closed_until: None,
         };
-        let mut world = World {
+        World {
             slot: Slot::new(
                 timings,
                 Policy::default(),
@@ -110,15 +126,22 @@ impl World {
             lost_probes: 0,
             asked: false,
             unready: Vec::new(),
-        };
-        world.deliver(Input::Tick);
+            flight: None,
+        }
+    }
+
+    fn run(mut self, story: &Story) {
+        self.deliver(Input::Tick);
         let mut at = 0;
         for (gap, op) in &story.ops {
             at += gap;
-            world.schedule(at, Event::Op(op.clone()));
+            self.schedule(at, Event::Op(op.clone()));
         }
-        world.run_until(Tick(at).after(SETTLES));
-        world.check_rest();
+        self.run_until(Tick(at).after(SETTLES));
+        self.check_rest();
+        if let Some(flight) = &self.flight {
+            flight.check(&self.slot);
+        }
     }
 
     fn run_until(&mut self, end: Tick) {
@@ -258,7 +281,9 @@ impl World {
 
     fn order(&mut self, verb: &Verb) {
         let before = self.slot.clone();
-        match self.slot.command(verb, self.truth.now) {
+        let taken = self.slot.command(verb, self.truth.now);
+        self.record(Act::Order(verb.clone()), &[]);
+        match taken {
             Ok(()) => {
                 self.truth.ordered(verb, &self.slot);
                 self.deliver(Input::Tick);

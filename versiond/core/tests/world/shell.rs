@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use supervisor_protocol::Generation;
 use versiond_core::generation::{Exit, Probe};
+use versiond_core::replay::Act;
 use versiond_core::slot::{Failed, Input, Step};
 
 use crate::world::life::Stage;
@@ -32,6 +33,7 @@ impl World {
         self.note(&input);
         let next = self.next;
         let steps = self.slot.handle(input.clone(), next, self.truth.now);
+        self.record(Act::Input { next, input: input.clone() }, &steps);
         assert!(steps.len() < 32, "the plan repeats itself: {steps:?}");
         let mut inputs = Vec::new();
         for step in &steps {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use supervisor_protocol::Sha256;
 use supervisor_protocol::admin::{Verb, VerbRefused};
 use versiond_core::catalog::Artifact;
+use versiond_core::replay::Act;
 
 use super::Actor;
 use crate::supervisor::child::chain;
@@ -18,22 +19,27 @@ const WITHIN: Duration = Duration::from_secs(5);
 impl Actor {
     /// Takes an operator's order: in force once it is on the disk, so that a restart keeps it.
     pub(super) async fn command(&mut self, verb: &Verb) -> Result<(), VerbRefused> {
-        let before = self.slot.clone();
-        let now = self.effects.shared.clock.now();
-        match (self.slot.command(verb, now), verb) {
-            (Err(VerbRefused::UnknownArtifact { detail }), Verb::Pin { sha256: Some(sha256) }) => {
-                let artifact = self
-                    .in_store(*sha256)
-                    .await
-                    .map_err(|why| VerbRefused::UnknownArtifact { detail: format!("{detail}, and {why}") })?;
-                self.slot.pin(artifact, now);
+        let (before, now) = (self.slot.clone(), self.effects.shared.clock.now());
+        let (mut act, mut taken) = (Act::Order(verb.clone()), self.slot.command(verb, now));
+        if let (Err(VerbRefused::UnknownArtifact { detail }), Verb::Pin { sha256: Some(sha256) }) = (&taken, verb) {
+            match self.in_store(*sha256).await {
+                Ok(artifact) => {
+                    self.slot.pin(artifact.clone(), now);
+                    (act, taken) = (Act::Pinned(artifact), Ok(()));
+                }
+                Err(why) => {
+                    taken = Err(VerbRefused::UnknownArtifact { detail: format!("{detail}, and {why}") });
+                }
             }
-            (taken, _) => taken?,
         }
-        self.record().await.map_err(|detail| {
+        if taken.is_ok()
+            && let Err(detail) = self.record().await
+        {
             self.slot = before;
-            VerbRefused::LedgerUnwritable { detail }
-        })
+            return Err(VerbRefused::LedgerUnwritable { detail });
+        }
+        self.note(act, now, &[]);
+        taken
     }
 
     /// Bytes that the store has, whether the slot has known them or not. The text says why they are of no use.

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use versiond_core::generation::{Exit, Probe};
 use versiond_core::memory::Memory;
+use versiond_core::replay::Act;
 use versiond_core::slot::{Input, NotLaunched, Slot, Step, Want};
 use versiond_core::window::Opening;
 
@@ -37,6 +38,7 @@ use crate::process::ExitInfo;
 use crate::store::Installed;
 use crate::supervisor::command::Answer;
 use crate::supervisor::effects::{Effects, Event};
+use crate::supervisor::flight::Flight;
 use crate::supervisor::launch::Life;
 use crate::supervisor::preflight::Build;
 
@@ -83,6 +85,8 @@ impl Held {
 pub(crate) struct Actor {
     effects: Effects,
     slot: Slot,
+    /// What the slot was told.
+    flight: Arc<Flight>,
     route: Arc<SlotRoute>,
     numbers: Arc<AtomicU64>,
     held: BTreeMap<Generation, Held>,
@@ -134,10 +138,12 @@ impl Actor {
         let (tell, events) = mpsc::channel(256);
         let recorded = memory.clone();
         let slot = Slot::new(effects.shared.timings.clone(), effects.service.now().policy.clone(), memory);
+        let flight = Flight::new(&effects.shared.state_dir, &effects.id, &slot);
         let handle = SlotHandle { tell: tell.clone() };
         let actor = Actor {
             effects,
             slot,
+            flight,
             route,
             numbers,
             held: BTreeMap::new(),
@@ -199,7 +205,9 @@ impl Actor {
     /// Tells the slot what its rollout window is now, when that is something else than before.
     async fn follow_window(&mut self) {
         let spec = self.effects.service.now();
-        self.slot.follow(&spec.policy);
+        if self.slot.follow(&spec.policy) {
+            self.note(Act::Policy(spec.policy.clone()), self.effects.shared.clock.now(), &[]);
+        }
         let Some(window) = &spec.window else { return };
         let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let opening = window.opening(unix_now, self.effects.shared.clock.now());
@@ -312,7 +320,9 @@ impl Actor {
             let before = self.standing();
             // Taken from all slots' common row, and given back when it was not needed and is still the last.
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let steps = self.slot.handle(input, Generation(number), self.effects.shared.clock.now());
+            let (next, now) = (Generation(number), self.effects.shared.clock.now());
+            let steps = self.slot.handle(input.clone(), next, now);
+            self.note(Act::Input { next, input }, now, &steps);
             if !steps.iter().any(|step| matches!(step, Step::Fetch(..))) {
                 self.numbers.compare_exchange(number + 1, number, Ordering::Relaxed, Ordering::Relaxed).ok();
             }
@@ -336,9 +346,14 @@ impl Actor {
         self.show();
     }
 
+    /// Records what was done to the slot.
+    fn note(&self, act: Act, now: Tick, steps: &[Step]) {
+        self.flight.note(&self.effects.shared.tail, act, now, steps, &self.slot);
+    }
+
     fn show(&self) {
         let lives = self.held.iter().map(|(number, held)| (*number, held.view.clone())).collect();
-        let view = SlotView { slot: self.slot.clone(), lives, progress: None };
+        let view = SlotView { slot: self.slot.clone(), lives, progress: None, flight: self.flight.clone() };
         self.effects.shared.board.set_slot(&self.effects.id, Some(view));
     }
 }
