@@ -16,5 +16,13 @@ pub const ADMIN: &str = "SUPERVISOR_ADMIN";
 pub const DATA_DIR: &str = "SUPERVISOR_DATA_DIR";
 /// How long the child may take after its stop signal: a duration with unit (`600s`).
 pub const SHUTDOWN_GRACE: &str = "SUPERVISOR_SHUTDOWN_GRACE";
+/// How many sockets are handed over, from descriptor 3 on: one, on which the child serves. Absent = none.
+pub const LISTEN_FDS: &str = "LISTEN_FDS";
+/// What it is called: [`LISTEN_HTTP`].
+pub const LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
+/// The process to which it is handed over. To any other these three mean nothing.
+pub const LISTEN_PID: &str = "LISTEN_PID";
+/// The name of the socket on which a child serves.
+pub const LISTEN_HTTP: &str = "http";
 /// Without a supervisor: the address (`ip:port`) of the probe listener. Absent = none.
 pub const PROBE_ADDR: &str = "PROBE_ADDR";

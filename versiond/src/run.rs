@@ -114,6 +114,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     let board = Board::new(identity, host, unread(&config), metrics.clone(), clock);
     board.set_isolation(isolation.shown_for(isolation::asked(&config)).await);
     let spawner = Spawner::start("/proc/self/exe".into()).context("the thread that forks")?;
+    spawner.logs().remember(config.host.log_ring);
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
     let store = Arc::new(store);
     let (catalog, catalog_handle) = catalog::open(&config, clock)?;

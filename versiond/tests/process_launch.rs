@@ -4,13 +4,17 @@
 mod process_support;
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Gid, Uid};
 use process_support::*;
 use versiond::process::launch::{EXIT_NOT_RELEASED, Step};
-use versiond::process::{ExitInfo, LaunchError, LaunchSpec, OutputSink, ProcessId, pin, seal};
+use versiond::process::{
+    Account, ExitInfo, LaunchError, LaunchSpec, OutputSink, ProcessId, SealError, pin, seal, seal_up_to,
+};
 
 #[tokio::test]
 async fn f42_a_child_has_the_listed_environment_and_nothing_else() {
@@ -110,6 +114,39 @@ async fn f67_what_runs_is_what_was_checked_although_the_file_was_rewritten() {
 
     let child = run(&quiet_spawner(), program(sealed, &["sh", "-c", "exit 41"])).await;
     assert_eq!(child.exited().await, ExitInfo::Code(41));
+}
+
+/// F67: what is too large for a copy is checked right before it is executed, as that user who may not even look into
+/// its folder.
+#[tokio::test]
+async fn f67_p6_a_program_too_large_for_memory_is_checked_at_every_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    std::fs::copy("/bin/true", &path).unwrap();
+    let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o555);
+    let sealed = Arc::new(seal_up_to(1000, &path, None).unwrap());
+    let mut spec = program(sealed, &["large"]);
+    if nix::unistd::geteuid().is_root() {
+        spec.confine.account = Some(Account::new(Uid::from_raw(61_234), Gid::from_raw(61_234), Vec::new()));
+    }
+    let again = |spec: &LaunchSpec| LaunchSpec { nonce: nonce(), ..spec.clone() };
+    let spawner = quiet_spawner();
+    for _ in 0..2 {
+        assert_eq!(run(&spawner, again(&spec)).await.exited().await, ExitInfo::Code(0));
+    }
+
+    let forked = spawner.forked();
+    mode(0o755);
+    let error = spawner.prepare(again(&spec)).await.unwrap_err();
+    assert!(matches!(error, LaunchError::Changed(SealError::Open { .. })), "{error:?}");
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    mode(0o555);
+    let error = spawner.prepare(again(&spec)).await.unwrap_err();
+    assert!(matches!(error, LaunchError::Changed(SealError::WrongHash { .. })), "{error:?}");
+    assert_eq!(spawner.forked(), forked, "nothing was started to find it out");
 }
 
 #[tokio::test]

@@ -3,12 +3,13 @@
 
 mod process_support;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use process_support::*;
-use versiond::process::seal;
 use versiond::process::sockets::{Ownership, owner_of_port};
+use versiond::process::{PortAllocator, PortRange, Signal, oneshot, seal};
 
 /// Not a test but a child that listens where it is told to.
 #[test]
@@ -67,3 +68,39 @@ async fn f27_a_strangers_socket_is_foreign_and_none_is_none() {
     drop(mine);
     assert_eq!(owner_of_port(port, child.identity()), Ownership::NotListening);
 }
+
+/// What a shell finds of a socket that was handed over, and that another process finds nothing of it.
+const LOOK: &str =
+    "echo $LISTEN_FDS $LISTEN_FDNAMES $((LISTEN_PID == $$)); /usr/bin/readlink /proc/$$/fd/3; exec sleep 1000";
+
+#[tokio::test]
+async fn f27_a_socket_that_is_handed_over_is_the_childs_alone() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ports = PortAllocator::new(PortRange::new(free, free).unwrap());
+    let (lease, socket) = ports.listen().unwrap();
+    let inode = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+    let spawner = quiet_spawner();
+    let mut spec = sh(LOOK);
+    spec.listener = Some(Arc::new(socket));
+    let child = run(&spawner, spec).await;
+    until("it has looked", || child.output().tail(9).len() == 2).await;
+    assert_eq!(child.output().tail(9), ["1 http 1".to_owned(), inode.to_str().unwrap().to_owned()]);
+    assert_eq!(owner_of_port(lease.port(), child.identity()), Ownership::Owned);
+    // Nobody accepts, and yet nobody is refused: what comes waits for the program.
+    let client = TcpStream::connect(("127.0.0.1", lease.port())).unwrap();
+
+    // One that is started beside it, and one that is only asked something, are told and given nothing.
+    let other = run(&spawner, sh(LOOK)).await;
+    until("it has looked", || other.output().tail(9).len() == 1).await;
+    assert_eq!(other.output().tail(9), ["0"]);
+    let said = oneshot::run(&spawner, &shell(), &["-c", LOOK_ONCE], SOON).await.unwrap();
+    assert_eq!(String::from_utf8(said.stdout).unwrap().trim(), "none");
+    assert_eq!(owner_of_port(lease.port(), other.identity()), Ownership::Foreign);
+
+    child.signal(Signal::SIGKILL).unwrap();
+    child.exited().await;
+    until("the port is free again", || TcpStream::connect(("127.0.0.1", lease.port())).is_err()).await;
+    drop((client, lease));
+}
+
+const LOOK_ONCE: &str = "echo ${LISTEN_FDS:-none}$LISTEN_PID$LISTEN_FDNAMES";

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use http::{Request, Response};
+use listenfd::ListenFd;
 use supervisor_protocol::contract::{Describe, DrainMode, Listen, Needs, Role, StateKind};
 use supervisor_protocol::{CONTRACT, StreamClass};
 use tokio::net::TcpListener;
@@ -46,7 +47,7 @@ pub fn describe(name: impl Into<String>, version: impl Into<String>, state: Stat
         state,
         data: None,
         undrain: true,
-        listen: vec![Listen::Tcp],
+        listen: vec![Listen::Tcp, Listen::Fd],
         http2: false,
         streams: vec![StreamClass::Request],
         drain_modes: vec![DrainMode::All],
@@ -138,16 +139,15 @@ impl Child {
             }
             Command::Drain(command) => ask_to_drain(&name, &command),
             Command::Run(run) => {
-                let result = tokio::runtime::Builder::new_multi_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(RunError::Runtime)
-                    .and_then(|runtime| {
-                        let result = self.run(&runtime, *run, work);
-                        // A thread that blocks for ever must not keep the process.
-                        runtime.shutdown_background();
-                        result
-                    });
+                // While there is one thread: it takes variables out of the environment.
+                let result = handed_over(&run).and_then(|handed| {
+                    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+                    let runtime = runtime.map_err(RunError::Runtime)?;
+                    let result = self.run(&runtime, *run, handed, work);
+                    // A thread that blocks for ever must not keep the process.
+                    runtime.shutdown_background();
+                    result
+                });
                 match result {
                     Ok(()) => ExitCode::from(exit::OK),
                     Err(error) => {
@@ -159,7 +159,13 @@ impl Child {
         }
     }
 
-    fn run(self, runtime: &Runtime, run: Run, work: impl FnOnce(Context) -> Work) -> Result<(), RunError> {
+    fn run(
+        self,
+        runtime: &Runtime,
+        run: Run,
+        handed: Option<std::net::TcpListener>,
+        work: impl FnOnce(Context) -> Work,
+    ) -> Result<(), RunError> {
         let paused = self.describe.role == Role::Worker && run.supervised;
         let gate = if paused { Gate::Draining(DrainMode::All) } else { Gate::Open };
         let name = self.describe.name.clone();
@@ -168,7 +174,7 @@ impl Child {
         let context = Context { shared: Arc::clone(&shared), run: Arc::new(run) };
         // Before anything can be asked of us, so that no early stop signal kills.
         let mut stop = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
-        let listener = runtime.block_on(listen(&context.run))?;
+        let listener = runtime.block_on(listen(&context.run, handed))?;
         if let Some(at) = listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
             say(io::stderr(), &format!("{name}: listening on {at}"));
         }
@@ -196,6 +202,8 @@ enum RunError {
     Signal(#[source] io::Error),
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    #[error("cannot use the listening socket that was handed over")]
+    HandedOver(#[source] io::Error),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error("the child failed")]
@@ -204,8 +212,20 @@ enum RunError {
     Grace { inflight: u64, grace: std::time::Duration },
 }
 
-async fn listen(run: &Run) -> Result<Option<TcpListener>, RunError> {
+/// The socket that the supervisor has bound for this process.
+fn handed_over(run: &Run) -> Result<Option<std::net::TcpListener>, RunError> {
+    if run.listen_pid != Some(std::process::id()) {
+        return Ok(None);
+    }
+    let listener = ListenFd::from_env().take_tcp_listener(0).map_err(RunError::HandedOver)?;
+    listener.map(|listener| listener.set_nonblocking(true).map(|()| listener)).transpose().map_err(RunError::HandedOver)
+}
+
+async fn listen(run: &Run, handed: Option<std::net::TcpListener>) -> Result<Option<TcpListener>, RunError> {
     let Some(port) = run.port else { return Ok(None) };
+    if let Some(handed) = handed {
+        return TcpListener::from_std(handed).map(Some).map_err(RunError::HandedOver);
+    }
     let at = SocketAddr::new(run.address, port);
     TcpListener::bind(at).await.map(Some).map_err(|source| RunError::Listen(at, source))
 }

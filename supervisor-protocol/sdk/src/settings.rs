@@ -40,6 +40,8 @@ pub(crate) struct Drain {
 pub(crate) struct Run {
     pub(crate) address: IpAddr,
     pub(crate) port: Option<u16>,
+    /// To which process a listening socket was handed over: this one, or one that is none of our business.
+    pub(crate) listen_pid: Option<u32>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) flags: BTreeMap<&'static str, String>,
     pub(crate) identity: Identity,
@@ -135,6 +137,7 @@ pub(crate) fn parse(
     Ok(Command::Run(Box::new(Run {
         address: given.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         port: given.port,
+        listen_pid: env(env::LISTEN_PID).and_then(|pid| pid.parse().ok()),
         data_dir: given.data_dir.or_else(|| env(env::DATA_DIR)).filter(|path| !path.is_empty()).map(PathBuf::from),
         flags: given.own,
         identity,

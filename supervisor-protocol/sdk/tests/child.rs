@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
@@ -45,6 +46,30 @@ fn f27_readiness_echoes_the_nonce_and_liveness_is_not_counted() {
     assert!(child.admin("GET", "/metrics", "").text().contains("\nchild_admitted_total 0\n"));
     assert_eq!(child.get("/hello").text(), "hello");
     assert!(child.admin("GET", "/metrics", "").text().contains("\nchild_admitted_total 1\n"));
+}
+
+#[test]
+fn f27_a_socket_that_was_handed_to_this_process_is_served_on_and_no_other() {
+    for (pid, is_meant) in [("$$", true), ("1", false)] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let own = listener.local_addr().unwrap();
+        let script = format!("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID={pid}; exec \"$0\" --port 0");
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &script])
+            .arg(example("child"))
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        stderr.read_line(&mut said).unwrap();
+        let is_served = said.trim_end().ends_with(&format!("listening on {own}"));
+        let answer = is_served.then(|| exchange(&mut TcpStream::connect(own).unwrap(), "GET", "/healthz", &[], b""));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(answer.map(|answer| answer.status), is_meant.then_some(200), "{said}");
+    }
 }
 
 // F01, F10: what was admitted before the drain is counted, and comes to its own end.

@@ -1,5 +1,6 @@
 //! Programs that were not written for versiond, unmodified under it: nginx, Python's `http.server`, Redis, a child
-//! of the older contract in Python, a script that speaks to its supervisor as it would to systemd.
+//! of the older contract in Python, scripts that speak to their supervisor, or take their socket from it, as under
+//! systemd.
 //!
 //! [`guest`] holds what they share. Each test has a versiond of its own, whose configuration names the program; a
 //! program that is missing is a failure that says how to install it.
@@ -32,3 +33,4 @@ mod notify;
 mod older;
 mod redis;
 mod reload;
+mod socket;

@@ -87,6 +87,10 @@ async fn what_changes_beside_the_program_takes_another_life_of_it() {
     assert_eq!((status, &body["changed"][0]), (200, &"one".into()), "{body}");
     let after = settled(&node, "one", Some(&before)).await;
     assert_eq!(after.sha256, before.sha256);
+    rewrite(&node, &sleeper("one", "stop_signal = \"INT\"\nlimits = { pids_max = 100 }\n"));
+    let (status, body) = reload(&node).await;
+    assert_eq!((status, &body["changed"][0]), (200, &"one".into()), "{body}");
+    settled(&node, "one", Some(&after)).await;
     node.end().await;
 }
 

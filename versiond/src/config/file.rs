@@ -38,6 +38,7 @@ pub(super) struct Host {
     pub(super) state_dir: Value,
     pub(super) child_ports: Value,
     pub(super) shutdown_budget: Value,
+    pub(super) log_ring: Value,
     pub(super) threads: Value,
     #[serde(rename = "peers")]
     _peers: Later,
@@ -86,6 +87,7 @@ pub(super) struct Service {
     pub(super) version: Value,
     pub(super) ready_path: Value,
     pub(super) notify: Value,
+    pub(super) listen: Value,
     pub(super) stop_signal: Value,
     pub(super) ha: Value,
     pub(super) non_ha_versions: Value,

@@ -89,6 +89,9 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
             "20000-20999",
             PortRange::from_str,
         )?,
+        log_ring: source.pick_or("host.log_ring", &["VERSIOND_LOG_RING"], file.log_ring, "1MiB", |text| {
+            bytes(text).and_then(|bytes| usize::try_from(bytes).map_err(|_| ValueError::Bytes))
+        })?,
         threads: source.pick_or("host.threads", &["VERSIOND_THREADS"], file.threads, &threads.to_string(), |text| {
             text.parse().ok().filter(|threads| *threads > 0usize).ok_or(ValueError::Count)
         })?,

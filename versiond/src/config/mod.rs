@@ -82,6 +82,8 @@ pub struct HostConfig {
     pub metrics: Option<SocketAddr>,
     pub state_dir: Utf8PathBuf,
     pub child_ports: PortRange,
+    /// What is remembered of each generation's output, in bytes.
+    pub log_ring: usize,
     /// Worker threads of the data plane.
     pub threads: usize,
 }

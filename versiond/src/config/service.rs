@@ -47,6 +47,8 @@ pub struct ServiceConfig {
     pub ready_path: Option<String>,
     /// It says `READY=1` on its notification socket.
     pub notify: bool,
+    /// The socket on which it serves is bound before its start and handed over to it, whatever it says itself.
+    pub listen_fd: bool,
     pub stop_signal: Signal,
     /// Several hosts share one database, as the older contract is told.
     pub ha: bool,
@@ -151,6 +153,8 @@ pub(super) enum ServiceError {
     StopSignal,
     #[error("true or false")]
     Flag,
+    #[error("listen is \"port\" or \"fd\"")]
+    Listen,
     #[error("a ready path begins with '/'")]
     ReadyPath,
 }
@@ -236,6 +240,13 @@ pub(super) fn service(
         rollout: rollout(source, key, file.rollout)?,
         ready_path: ready_path.filter(|path| path != USUAL_READY_PATH),
         notify: source.pick(&key("notify"), &[], file.notify, truth)?.unwrap_or_default(),
+        listen_fd: source
+            .pick(&key("listen"), &[], file.listen, |text| match text {
+                "port" => Ok(false),
+                "fd" => Ok(true),
+                _ => Err(ServiceError::Listen),
+            })?
+            .unwrap_or_default(),
         stop_signal: source
             .pick(&key("stop_signal"), &[], file.stop_signal, guest::stop_signal)?
             .unwrap_or(Signal::SIGTERM),

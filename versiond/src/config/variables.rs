@@ -38,6 +38,7 @@ const VARIABLES: &[(&str, Meaning)] = &[
     ("VERSIOND_STATE_DIR", Key("host.state_dir")),
     ("VERSIOND_CHILD_PORTS", Key("host.child_ports")),
     ("VERSIOND_SHUTDOWN_BUDGET", Key("host.shutdown_budget")),
+    ("VERSIOND_LOG_RING", Key("host.log_ring")),
     ("VERSIOND_THREADS", Key("host.threads")),
     ("VERSIOND_CATALOG_SOURCE", Key("catalog.source")),
     ("VERSIOND_CATALOG_POLL", Key("catalog.poll")),

@@ -7,6 +7,7 @@ mod labels;
 mod plane;
 mod scrape;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ pub(crate) struct Metrics {
 pub(crate) struct Elsewhere {
     pub(crate) plane: PlaneCounters,
     pub(crate) ledger_failures: u64,
-    pub(crate) log_lines_lost: u64,
+    pub(crate) log_lines_lost: BTreeMap<SlotId, u64>,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -143,7 +144,7 @@ impl Metrics {
     pub(crate) async fn render(&self, board: &Board, elsewhere: Elsewhere, now: Tick) -> String {
         let subjects = board.sockets().into_iter().map(|(slot, generation)| {
             // Where every child is told to serve its admin endpoints; a child without has no such file.
-            let socket = elsewhere.state_dir.join("run").join(format!("{generation}.sock"));
+            let socket = elsewhere.state_dir.join("run").join(generation.to_string()).join("admin.sock");
             Subject { slot, generation, socket }
         });
         let children = scrape::all(subjects.filter(|subject| subject.socket.exists()).collect()).await;
@@ -166,17 +167,16 @@ impl Metrics {
 fn append(text: &mut String, elsewhere: &Elsewhere, store: u64) {
     for (name, kind, suffix, help, value) in [
         ("ledger_failures", "counter", "_total", "Writes of the ledger that failed", elsewhere.ledger_failures),
-        (
-            "log_lines_lost",
-            "counter",
-            "_total",
-            "Lines of children that the log did not take",
-            elsewhere.log_lines_lost,
-        ),
         ("store_bytes", "gauge", "", "What the artifacts take on the disk", store),
     ] {
         let name = format!("versiond_{name}");
         writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name}{suffix} {value}").ok();
+    }
+    text.push_str("# HELP versiond_log_lines_lost Lines of children that the log did not take.\n");
+    text.push_str("# TYPE versiond_log_lines_lost counter\n");
+    for (slot, lines) in &elsewhere.log_lines_lost {
+        let (service, version) = names(slot);
+        writeln!(text, "versiond_log_lines_lost_total{{service=\"{service}\",version=\"{version}\"}} {lines}").ok();
     }
 }
 

@@ -21,6 +21,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd;
 use serde::{Deserialize, Serialize};
+use supervisor_protocol::env;
 
 use super::confine::Account;
 use super::sys;
@@ -37,6 +38,10 @@ pub const EXIT_BUSY: u8 = 75;
 /// Exit code: the supervisor went away or let go before the release.
 pub const EXIT_NOT_RELEASED: u8 = 76;
 
+/// The number of a socket that is handed over.
+const LISTENER_FD: i32 = 3;
+/// What the launcher keeps for itself has this number or a higher one: those below are the program's.
+const OWN_FDS: i32 = 16;
 /// Where the descriptor of the data-directory lock goes: above any socket that is handed over.
 const LOCK_FD: i32 = 64;
 
@@ -45,6 +50,8 @@ const LOCK_FD: i32 = 64;
 pub(super) struct Order {
     /// The supervisor, which must be the launcher's parent.
     pub(super) parent: i32,
+    /// Whether the first descriptor beside the order is a socket to hand over.
+    pub(super) listener: bool,
     /// The program's path, unless its descriptor lies beside the order.
     pub(super) path: Option<PathBuf>,
     pub(super) argv: Vec<String>,
@@ -94,6 +101,8 @@ pub enum Step {
     Directory,
     #[error("closing descriptors")]
     Descriptors,
+    #[error("handing the listening socket over")]
+    Listener,
     #[error("executing the program")]
     Exec,
 }
@@ -107,7 +116,7 @@ enum Refusal {
 
 /// The launcher. It returns only when it did not become the program.
 pub fn main() -> ExitCode {
-    let socket = match io::stdin().as_fd().try_clone_to_owned() {
+    let socket = match sys::lift(io::stdin(), OWN_FDS) {
         Ok(socket) => UnixStream::from(socket),
         Err(_) => return ExitCode::from(EXIT_USAGE),
     };
@@ -130,7 +139,7 @@ pub fn main() -> ExitCode {
 fn launch(socket: &UnixStream) -> Result<Infallible, Refusal> {
     let at = |step| move |error| Refusal::Failed(step, error);
 
-    let (order, program) = receive(socket)?;
+    let Received { order, listener, program } = receive(socket)?;
     tie_to_parent(order.parent)?;
     unistd::setsid().map_err(|errno| at(Step::Session)(errno.into()))?;
     sys::reset_signals();
@@ -145,6 +154,9 @@ fn launch(socket: &UnixStream) -> Result<Infallible, Refusal> {
     }
     unistd::chdir(&order.cwd).map_err(|errno| at(Step::Directory)(errno.into()))?;
     leave_only_standard_descriptors().map_err(at(Step::Descriptors))?;
+    if let Some(listener) = &listener {
+        sys::place(listener.as_fd(), LISTENER_FD).map_err(at(Step::Listener))?;
+    }
     if let Some(directory) = &order.lock_dir {
         lock(directory)?;
     }
@@ -159,7 +171,13 @@ fn launch(socket: &UnixStream) -> Result<Infallible, Refusal> {
     exec.run().map_err(|errno| at(Step::Exec)(errno.into()))
 }
 
-fn receive(socket: &UnixStream) -> Result<(Order, Option<OwnedFd>), Refusal> {
+struct Received {
+    order: Order,
+    listener: Option<OwnedFd>,
+    program: Option<OwnedFd>,
+}
+
+fn receive(socket: &UnixStream) -> Result<Received, Refusal> {
     let (byte, fds) = sys::receive_with_fds(socket.as_fd()).map_err(|_| Refusal::Usage)?;
     if byte.is_none() {
         return Err(Refusal::NotReleased);
@@ -168,8 +186,10 @@ fn receive(socket: &UnixStream) -> Result<(Order, Option<OwnedFd>), Refusal> {
     let mut order = File::from(fds.next().ok_or(Refusal::Usage)?);
     let read = |error| Refusal::Failed(Step::Order, error);
     order.seek(SeekFrom::Start(0)).map_err(read)?;
-    let order = serde_json::from_reader(io::BufReader::new(order)).map_err(|error| read(error.into()))?;
-    Ok((order, fds.next()))
+    let order: Order = serde_json::from_reader(io::BufReader::new(order)).map_err(|error| read(error.into()))?;
+    let mut next = || fds.next().map(|fd| sys::lift(fd, OWN_FDS)).transpose().map_err(read);
+    let listener = if order.listener { next()? } else { None };
+    Ok(Received { order, listener, program: next()? })
 }
 
 /// Dies when the thread that forked this process does. Had that happened before the call, the parent
@@ -233,7 +253,16 @@ impl Exec {
             }
         };
         let argv = order.argv.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<_, _>>()?;
-        let env = order.env.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
+        let given = order.env.iter().map(|(name, value)| format!("{name}={value}"));
+        // Whoever is started by the program and finds them finds another process's number.
+        let handed_over = order.listener.then(|| {
+            [
+                format!("{}=1", env::LISTEN_FDS),
+                format!("{}={}", env::LISTEN_FDNAMES, env::LISTEN_HTTP),
+                format!("{}={}", env::LISTEN_PID, std::process::id()),
+            ]
+        });
+        let env = given.chain(handed_over.into_iter().flatten()).map(CString::new);
         Ok(Self { program, argv, env: env.collect::<Result<_, _>>()? })
     }
 

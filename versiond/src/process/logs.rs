@@ -5,8 +5,7 @@
 //! log's own sink (that is [`super::output`]), and wire formats.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -15,7 +14,7 @@ use supervisor_protocol::{Generation, SlotId};
 use tokio::sync::watch;
 
 use super::output::OutputLabel;
-use super::ring::Ring;
+use super::ring::{Ring, USUAL_RING};
 
 /// So many generations that have ended are remembered of each slot.
 pub const KEPT_PER_SLOT: usize = 3;
@@ -28,8 +27,10 @@ const BATCH: usize = 256;
 #[derive(Debug, Default)]
 pub struct Logs {
     slots: Mutex<BTreeMap<SlotId, Arc<SlotLog>>>,
-    /// Lines that the log did not take.
-    lost: AtomicU64,
+    /// Lines that the log did not take, of each slot that has been started.
+    lost: Mutex<BTreeMap<SlotId, u64>>,
+    /// What is remembered of each generation at most, in bytes.
+    ring: OnceLock<usize>,
 }
 
 #[derive(Debug)]
@@ -49,20 +50,27 @@ pub enum NoLog {
 }
 
 impl Logs {
-    pub(super) fn count_lost(&self) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
+    /// How much is remembered of each generation, in bytes. To be said before anything is started, and once.
+    pub fn remember(&self, bytes: usize) {
+        self.ring.get_or_init(|| bytes);
     }
 
-    /// Lines that the log did not take since the start. What is remembered may have them.
+    pub(super) fn count_lost(&self, label: &OutputLabel) {
+        *self.lost.lock().entry(slot_of(label)).or_default() += 1;
+    }
+
+    /// Lines of each slot that the log did not take since the start. What is remembered may have them.
     #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    pub fn lost(&self) -> BTreeMap<SlotId, u64> {
+        self.lost.lock().clone()
     }
 
     /// The way in for a generation that is about to start.
     pub(super) fn open(&self, label: &OutputLabel) -> Writer {
-        let id = SlotId { service: label.service.clone(), name: label.version.clone() };
-        let ring = Arc::new(Ring::new(label.generation));
+        let id = slot_of(label);
+        // From the first start on, so that the first loss is a growth and not a beginning.
+        self.lost.lock().entry(id.clone()).or_default();
+        let ring = Arc::new(Ring::new(label.generation, self.ring.get().copied().unwrap_or(USUAL_RING)));
         let mut slots = self.slots.lock();
         let new = || Arc::new(SlotLog { rings: Mutex::default(), changes: watch::Sender::new(0) });
         let slot = Arc::clone(slots.entry(id).or_insert_with(new));
@@ -99,6 +107,10 @@ impl Logs {
         }
         Ok(reader)
     }
+}
+
+fn slot_of(label: &OutputLabel) -> SlotId {
+    SlotId { service: label.service.clone(), name: label.version.clone() }
 }
 
 /// Lets go of the oldest generations that have ended.
@@ -289,6 +301,21 @@ mod tests {
         assert_eq!(reader.next().await.unwrap()[0].text, "b");
         print(&logs.open(&label("v1", 2)), &["c"]);
         assert_eq!(reader.next().await.unwrap()[0].text, "c");
+    }
+
+    #[tokio::test]
+    async fn f64_so_much_is_remembered_as_was_said_and_what_the_log_lost_is_counted_by_slot() {
+        let logs = Logs::default();
+        logs.remember(1_000);
+        let writer = logs.open(&label("v1", 1));
+        for _ in 0..100 {
+            print(&writer, &["0123456789"]);
+        }
+        assert_eq!(texts(logs.read(&slot("v1"), None, None, false).unwrap()).await.len(), 1_000 / (128 + 10));
+        drop(logs.open(&label("v2", 2)));
+        logs.count_lost(&label("v1", 1));
+        logs.count_lost(&label("v1", 3));
+        assert_eq!(logs.lost(), BTreeMap::from([(slot("v1"), 2), (slot("v2"), 0)]));
     }
 
     #[tokio::test]

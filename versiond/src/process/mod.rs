@@ -41,5 +41,5 @@ pub use nix::sys::signal::Signal;
 pub use output::{LogQueue, Output, OutputLabel, OutputSink};
 pub use ports::{PortAllocator, PortLease, PortRange, PortsExhausted};
 pub use running::{ExitInfo, Life, Running, SignalError};
-pub use seal::{SealError, Sealed, pin, seal};
+pub use seal::{SealError, Sealed, pin, seal, seal_up_to};
 pub use spawner::{LaunchError, LaunchSpec, Prepared, Spawner};

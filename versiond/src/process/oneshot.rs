@@ -187,6 +187,7 @@ async fn run_in(
         output: OutputSink::Capture { limit: MAX_OUTPUT },
         nonce: random_nonce().map_err(OneshotError::Nonce)?,
         confine: Confine { account: spawner.asking().cloned(), group: None },
+        listener: None,
     };
     let prepared = spawner.prepare(spec).await.map_err(OneshotError::Launch)?;
     let guard = End(prepared.release().await.map_err(OneshotError::Launch)?);

@@ -1,8 +1,9 @@
 //! What children print: read at once, always, whatever becomes of it.
 //!
 //! A reader task per pipe cuts the stream into lines and puts them into a bounded queue; one thread
-//! takes them to the log; beside it each generation has a ring of its latest lines ([`super::logs`]). When the log's sink stops reading, the queue fills, further lines are dropped
-//! and counted, and a mark says how many; the child never waits. Must not live here: log formats.
+//! takes them to the log; beside it each generation has a ring of its latest lines ([`super::logs`]).
+//! When the log's sink stops reading, the queue fills, further lines are dropped and counted, and a mark
+//! says how many; the child never waits. Must not live here: log formats.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -134,7 +135,7 @@ impl LogQueue {
             state.bytes += cost;
             state.items.push_back(LogItem::Line { label: Arc::clone(label), stream, text });
         } else {
-            self.logs.count_lost();
+            self.logs.count_lost(label);
             state.dropped.entry(label.generation).or_insert_with(|| (Arc::clone(label), 0)).1 += 1;
         }
         self.filled.notify_one();

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use nix::sys::socket::sockopt::ReuseAddr;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -110,17 +110,34 @@ impl PortAllocator {
     /// # Errors
     /// There is none.
     pub fn allocate(&self) -> Result<PortLease, PortsExhausted> {
+        self.take(|port, old_connections| bound(Ipv4Addr::UNSPECIFIED, port, old_connections)).map(|(lease, _)| lease)
+    }
+
+    /// The next port, in turn, with a socket that listens on it at the loopback address, to be handed over: nobody
+    /// else can take the port any more. Connections wait from now on.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn listen(&self) -> Result<(PortLease, OwnedFd), PortsExhausted> {
+        self.take(|port, old_connections| {
+            let socket = bound(Ipv4Addr::LOCALHOST, port, old_connections)?;
+            listen(&socket, Backlog::MAXCONN).ok().map(|()| socket)
+        })
+    }
+
+    fn take<T>(&self, attempt: impl Fn(u16, OldConnections) -> Option<T>) -> Result<(PortLease, T), PortsExhausted> {
         let PortRange { first, last } = self.range;
         let mut lent = self.lent.lock();
         let find = |old_connections| {
-            let mut in_turn = (lent.next..=last).chain(first..lent.next);
-            in_turn.find(|port| !lent.ports.contains(port) && can_bind(*port, old_connections))
+            let in_turn = (lent.next..=last).chain(first..lent.next);
+            let mut not_lent = in_turn.filter(|port| !lent.ports.contains(port));
+            not_lent.find_map(|port| Some((port, attempt(port, old_connections)?)))
         };
-        let free = find(OldConnections::Avoid).or_else(|| find(OldConnections::Accept));
-        let port = free.ok_or(PortsExhausted { range: self.range })?;
+        let found = find(OldConnections::Avoid).or_else(|| find(OldConnections::Accept));
+        let (port, taken) = found.ok_or(PortsExhausted { range: self.range })?;
         lent.ports.insert(port);
         lent.next = if port == last { first } else { port + 1 };
-        Ok(PortLease { port, lent: Arc::clone(&self.lent) })
+        Ok((PortLease { port, lent: Arc::clone(&self.lent) }, taken))
     }
 }
 
@@ -153,22 +170,16 @@ enum OldConnections {
     Accept,
 }
 
-/// Whether a child could bind the port, on one address or on all. It is bound without listening, so
-/// that nobody can connect meanwhile.
-fn can_bind(port: u16, old_connections: OldConnections) -> bool {
-    let Ok(probe) = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) else {
-        return false;
-    };
+/// A socket that has the port, when it can be had; at the address of all it shows that a child can have it at
+/// any. It does not listen, so that nobody can connect meanwhile.
+fn bound(address: Ipv4Addr, port: u16, old_connections: OldConnections) -> Option<OwnedFd> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).ok()?;
     match old_connections {
         OldConnections::Avoid => {}
-        OldConnections::Accept => {
-            if setsockopt(&probe, ReuseAddr, &true).is_err() {
-                return false;
-            }
-        }
+        OldConnections::Accept => setsockopt(&socket, ReuseAddr, &true).ok()?,
     }
-    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-    bind(probe.as_raw_fd(), &SockaddrIn::from(any)).is_ok()
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, port))).ok()?;
+    Some(socket)
 }
 
 #[cfg(test)]
@@ -178,7 +189,9 @@ mod tests {
     /// A range of `count` ports that were all free a moment ago, outside the ephemeral range.
     fn free_range(count: u16) -> PortRange {
         let start = 10_000 + u16::try_from(std::process::id() % 2_000).unwrap() * 5;
-        let fits = |first: &u16| (*first..*first + count).all(|port| can_bind(port, OldConnections::Avoid));
+        let fits = |first: &u16| {
+            (*first..*first + count).all(|port| bound(Ipv4Addr::UNSPECIFIED, port, OldConnections::Avoid).is_some())
+        };
         let first = (start..32_000).step_by(usize::from(count)).find(fits).unwrap();
         PortRange::new(first, first + count - 1).unwrap()
     }
@@ -209,6 +222,22 @@ mod tests {
         let lease = ports.allocate().unwrap();
         assert_eq!(lease.port(), range.last());
         assert!(ports.allocate().is_err());
+    }
+
+    #[test]
+    fn f27_nobody_takes_a_port_whose_socket_is_to_be_handed_over() {
+        let range = free_range(1);
+        let ports = PortAllocator::new(range);
+        let (lease, socket) = ports.listen().unwrap();
+        for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
+            for old_connections in [OldConnections::Avoid, OldConnections::Accept] {
+                assert!(bound(address, lease.port(), old_connections).is_none(), "{address} {old_connections:?}");
+            }
+        }
+        assert!(ports.listen().is_err());
+        let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, lease.port())).unwrap();
+        let (_, from) = std::net::TcpListener::from(socket).accept().unwrap();
+        assert_eq!(from, client.local_addr().unwrap(), "who came early is served");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use supervisor_protocol::Generation;
 use supervisor_protocol::admin::{LogLine, LogStream};
 
-/// What a ring holds at most, in bytes.
-pub const MAX_RING: usize = 1 << 20;
+/// What a ring holds at most unless somebody says otherwise, in bytes.
+pub const USUAL_RING: usize = 1 << 20;
 /// What a line costs besides its text, in bytes.
 pub(super) const OVERHEAD: usize = 128;
 
@@ -19,6 +19,8 @@ pub(super) const OVERHEAD: usize = 128;
 #[derive(Debug)]
 pub struct Ring {
     generation: Generation,
+    /// What it holds at most, in bytes.
+    most: usize,
     kept: Mutex<Kept>,
 }
 
@@ -48,15 +50,15 @@ pub(super) struct Extent {
 }
 
 impl Ring {
-    pub(super) fn new(generation: Generation) -> Self {
-        Self { generation, kept: Mutex::default() }
+    pub(super) fn new(generation: Generation, most: usize) -> Self {
+        Self { generation, most, kept: Mutex::default() }
     }
 
     pub(super) fn push(&self, at_ms: u64, stream: LogStream, text: Arc<str>) {
         let mut kept = self.kept.lock();
         kept.bytes += text.len() + OVERHEAD;
         kept.lines.push_back(Line { at_ms, stream, text });
-        while kept.bytes > MAX_RING {
+        while kept.bytes > self.most {
             let Some(oldest) = kept.lines.pop_front() else { break };
             kept.bytes -= oldest.text.len() + OVERHEAD;
             kept.first += 1;
@@ -113,13 +115,14 @@ mod tests {
 
     #[test]
     fn f64_a_ring_is_bounded_and_says_how_much_made_room() {
-        let ring = Ring::new(Generation(4));
+        let most = 100_000;
+        let ring = Ring::new(Generation(4), most);
         let text: Arc<str> = "x".repeat(1_000).into();
         for at_ms in 0..3_000 {
             ring.push(at_ms, LogStream::Stdout, Arc::clone(&text));
         }
         let all = ring.read(0, usize::MAX);
-        assert!((all.len() * 1_000) < MAX_RING && (all.len() + 1) * 1_128 > MAX_RING, "{}", all.len());
+        assert!((all.len() * 1_000) < most && (all.len() + 1) * 1_128 > most, "{}", all.len());
         let dropped: Vec<u64> = all.iter().map(|(_, line)| line.dropped).collect();
         assert_eq!(dropped[0] + all.len() as u64, 3_000);
         assert!(dropped[1..].iter().all(|dropped| *dropped == 0));

@@ -28,7 +28,7 @@ use super::launch::{self, Order, Report, Step};
 use super::logs::Logs;
 use super::output::{self, LogQueue, OutputSink, Pipes};
 use super::running::{self, ExitInfo, Running};
-use super::seal::{Program, Sealed};
+use super::seal::{Program, SealError, Sealed};
 use super::{ProcessId, Signal, strays, sys};
 
 /// A launcher's steps take milliseconds; one that takes this long is stuck in the kernel (a dead mount).
@@ -53,6 +53,9 @@ pub struct LaunchSpec {
     /// Never used for two processes: the end of one would be the end of the other.
     pub nonce: Nonce,
     pub confine: Confine,
+    /// A socket that listens where the program is to serve, handed over to it. Every copy of it that is kept here
+    /// keeps its port open beyond the program's end.
+    pub listener: Option<Arc<OwnedFd>>,
 }
 
 /// Why a process was not started.
@@ -68,6 +71,8 @@ pub enum LaunchError {
     Fork(#[source] io::Error),
     #[error("cannot speak to the launcher")]
     Wire(#[source] io::Error),
+    #[error("the program is not what was checked before")]
+    Changed(#[source] SealError),
     #[error("another process holds {}", directory.display())]
     DirectoryBusy { directory: PathBuf },
     #[error("the launch failed at: {step}")]
@@ -162,14 +167,20 @@ impl Spawner {
     /// result ends the process without anything having been executed.
     ///
     /// # Errors
-    /// The spawner is frozen, the fork fails, the data directory is busy, or a step of the launch fails.
+    /// The spawner is frozen, the fork fails, the data directory is busy, a step of the launch fails, or a program
+    /// that is too large for a sealed copy has changed since it was checked.
     pub async fn prepare(&self, spec: LaunchSpec) -> Result<Prepared, LaunchError> {
         let order = spec.order()?;
+        if spec.exe.is_stored() {
+            let exe = Arc::clone(&spec.exe);
+            let checked = tokio::task::spawn_blocking(move || exe.check_again()).await;
+            checked.map_err(|error| LaunchError::Fork(io::Error::other(error)))?.map_err(LaunchError::Changed)?;
+        }
         let (reply, answer) = oneshot::channel();
         let log = Arc::clone(&self.log);
-        let LaunchSpec { exe, output, nonce, lock_dir, confine, .. } = spec;
+        let LaunchSpec { exe, output, nonce, lock_dir, confine, listener, .. } = spec;
         let group = confine.group;
-        let request = Request { order, exe, output, nonce, group, log, runtime: Handle::current(), reply };
+        let request = Request { order, exe, output, nonce, group, listener, log, runtime: Handle::current(), reply };
         self.requests.send(request).map_err(|_| LaunchError::SpawnerGone)?;
         let Forked { socket, running } = answer.await.map_err(|_| LaunchError::SpawnerGone)??;
 
@@ -207,11 +218,12 @@ impl LaunchSpec {
             OutputSink::Capture { .. } => {}
         }
         let path = match &self.exe.program {
-            Program::Memory(_) => None,
+            Program::Memory(_) | Program::Stored { .. } => None,
             Program::Path(path) => Some(path.clone()),
         };
         let order = Order {
             parent: i32::try_from(std::process::id()).map_err(|error| LaunchError::Fork(io::Error::other(error)))?,
+            listener: self.listener.is_some(),
             path,
             argv: self.argv.clone(),
             env,
@@ -307,6 +319,7 @@ struct Request {
     output: OutputSink,
     nonce: Nonce,
     group: Option<Arc<Group>>,
+    listener: Option<Arc<OwnedFd>>,
     log: Arc<LogQueue>,
     runtime: Handle,
     reply: oneshot::Sender<Result<Forked, LaunchError>>,
@@ -328,8 +341,11 @@ impl Forker {
             match inbox.recv_timeout(TEND) {
                 Ok(request) => {
                     let forked = self.fork(&request);
+                    let Request { reply, listener, .. } = request;
+                    // It is the program's now.
+                    drop(listener);
                     // A caller that is gone lets go of the socket, and the launcher exits.
-                    request.reply.send(forked).ok();
+                    reply.send(forked).ok();
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 // Every handle is gone, but the end of this thread would kill what it forked.
@@ -362,7 +378,9 @@ impl Forker {
         let output = output::collect(pipes, &request.output, &request.log, &request.runtime);
         let running = running::own(identity, pidfd, output, request.group.clone(), &request.runtime);
 
-        let fds: Vec<BorrowedFd<'_>> = std::iter::once(order.as_fd()).chain(request.exe.memory()).collect();
+        let listener = request.listener.as_ref().map(|listener| listener.as_fd());
+        let fds: Vec<BorrowedFd<'_>> =
+            std::iter::once(order.as_fd()).chain(listener).chain(request.exe.descriptor()).collect();
         sys::send_with_fds(socket.as_fd(), b"O", &fds).map_err(LaunchError::Wire)?;
         Ok(Forked { socket, running })
     }

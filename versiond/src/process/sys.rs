@@ -164,6 +164,20 @@ pub(super) fn keep_across_exec(file: &File, at_least: RawFd) -> io::Result<RawFd
     Ok(nix::fcntl::fcntl(file.as_fd(), nix::fcntl::FcntlArg::F_DUPFD(at_least))?)
 }
 
+/// A second descriptor, numbered `at_least` or above and closed on exec.
+pub(super) fn lift(fd: impl AsFd, at_least: RawFd) -> io::Result<OwnedFd> {
+    let raw = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(at_least))?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// A second descriptor with exactly this number, which nobody may own. An exec leaves it open.
+pub(super) fn place(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: the call takes two integers; that nobody owns `number` is the caller's word.
+    let done = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// An extended attribute of a file, of at most 64 bytes.
 pub(super) fn attribute(path: &Path, name: &str) -> io::Result<Vec<u8>> {
     let path = CString::new(path.as_os_str().as_bytes())?;

@@ -19,7 +19,7 @@ use crate::faults::crash;
 use crate::isolation::{Kept, NotKept};
 use crate::ledger::LedgerGeneration;
 use crate::process::oneshot::random_nonce;
-use crate::process::{LaunchSpec, OutputLabel, OutputSink, PortLease, Running, Signal};
+use crate::process::{LaunchSpec, OutputLabel, OutputSink, PortLease, PortsExhausted, Running, Signal};
 use crate::supervisor::child::{Admin, ChildLink, chain};
 use crate::supervisor::effects::Effects;
 use crate::supervisor::notify::NotifySocket;
@@ -52,10 +52,15 @@ impl Effects {
         build: &Build,
         sha256: Sha256,
     ) -> Result<Life, NotLaunched> {
-        let Build { sealed, spoken, spec } = build;
+        let Build { sealed, spoken, takes_socket, spec } = build;
         let (shared, slot) = (&self.shared, &self.id);
         let nonce = random_nonce().map_err(|error| failed(&error))?;
-        let port = allocate(shared)?;
+        let (port, listener) = if *takes_socket {
+            let (port, socket) = shared.ports.listen().map_err(exhausted)?;
+            (port, Some(Arc::new(socket)))
+        } else {
+            (allocate(shared)?, None)
+        };
         let data_dir = shared.state_dir.join("data").join(slot.service.as_str()).join(slot.name.as_str());
         tokio::fs::create_dir_all(&data_dir).await.map_err(|error| unmade(&data_dir, &error))?;
         let kept = shared.isolation.keep(slot, generation, &spec.isolation, &data_dir).await.map_err(not_kept)?;
@@ -113,8 +118,10 @@ impl Effects {
             }),
             nonce: nonce.clone(),
             confine: confine.clone(),
+            listener,
         };
-        let planned = shared.pre_upgrade.as_ref().map(|plans| (plans, launch.clone()));
+        let plans = shared.pre_upgrade.as_ref();
+        let planned = plans.map(|plans| (plans, LaunchSpec { listener: None, ..launch.clone() }));
         crash::before("fork");
         let prepared = shared.spawner.prepare(launch).await.map_err(|error| failed(&error))?;
         crash::after("fork");
@@ -138,7 +145,7 @@ impl Effects {
         belongings.notify = notify;
         let link = ChildLink {
             port: port.port(),
-            has_port: spec.is_routed || spec.has_port(),
+            has_port: spec.is_routed || spec.has_port() || *takes_socket,
             admin,
             account: confine.account,
             ready_path: spec.ready_path.clone(),
@@ -225,5 +232,9 @@ fn unmade(path: &Path, error: &io::Error) -> NotLaunched {
 }
 
 fn allocate(shared: &Shared) -> Result<PortLease, NotLaunched> {
-    shared.ports.allocate().map_err(|error| NotLaunched::Ports { range: error.range.to_string() })
+    shared.ports.allocate().map_err(exhausted)
+}
+
+fn exhausted(error: PortsExhausted) -> NotLaunched {
+    NotLaunched::Ports { range: error.range.to_string() }
 }

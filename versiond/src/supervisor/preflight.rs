@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use supervisor_protocol::contract::{Describe, StateKind};
+use supervisor_protocol::contract::{Describe, Listen, Role, StateKind};
 use supervisor_protocol::{ServiceName, SlotId, VersionName};
 use versiond_core::generation::Facts;
 
@@ -32,6 +32,8 @@ pub(crate) enum Spoken {
 pub(crate) struct Build {
     pub(crate) sealed: Arc<Sealed>,
     pub(crate) spoken: Spoken,
+    /// The socket on which it serves is bound before its start and handed over to it.
+    pub(crate) takes_socket: bool,
     /// As it was when the build was looked at.
     pub(crate) spec: Arc<ServiceSpec>,
 }
@@ -77,18 +79,23 @@ pub(crate) async fn ask(
     sealed: Arc<Sealed>,
     spec: Arc<ServiceSpec>,
 ) -> Result<(Facts, Build), PreflightError> {
+    let mut takes_socket = spec.listen_fd;
+    let mut described = |described: Describe| {
+        takes_socket |= described.role == Role::Server && described.listen.contains(&Listen::Fd);
+        (of_described(described, &spec), Spoken::V1)
+    };
     let (facts, spoken) = match spec.contract {
         Contract::V1 => {
-            let described = describe(spawner, &sealed).await?;
-            if described.name != slot.service.as_str() {
-                return Err(PreflightError::OtherName { found: described.name, service: slot.service.clone() });
+            let answer = describe(spawner, &sealed).await?;
+            if answer.name != slot.service.as_str() {
+                return Err(PreflightError::OtherName { found: answer.name, service: slot.service.clone() });
             }
-            (of_described(described, &spec), Spoken::V1)
+            described(answer)
         }
         Contract::Older => older(spawner, slot, &sealed, &spec).await?,
         Contract::None => (of_none(&slot.name, &spec), Spoken::None),
         Contract::Auto => match oneshot::describe(spawner, &sealed).await {
-            Ok(described) => (of_described(described, &spec), Spoken::V1),
+            Ok(answer) => described(answer),
             Err(DescribeError::Unsupported) => {
                 let env = question_env(&spec, &slot.name);
                 match questions(spawner, &sealed, &env).await? {
@@ -99,7 +106,7 @@ pub(crate) async fn ask(
             Err(error) => return Err(PreflightError::Describe(error)),
         },
     };
-    Ok((facts, Build { sealed, spoken, spec }))
+    Ok((facts, Build { sealed, spoken, takes_socket, spec }))
 }
 
 async fn describe(spawner: &Spawner, sealed: &Arc<Sealed>) -> Result<Describe, PreflightError> {
@@ -260,8 +267,6 @@ pub(crate) fn ha(spec: &ServiceSpec, slot: &VersionName) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use supervisor_protocol::contract::Role;
-
     use super::*;
     use crate::config::{self, Env};
 

@@ -39,6 +39,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) is_routed: bool,
     pub(crate) ready_path: Option<String>,
     pub(crate) notify: bool,
+    pub(crate) listen_fd: bool,
     pub(crate) stop_signal: Signal,
     /// Where several hosts share one database, as the older contract is told, and the slots where they do not.
     pub(crate) ha: bool,
@@ -95,6 +96,7 @@ impl ServiceSpec {
             is_routed: service.route.is_some(),
             ready_path: service.ready_path.clone(),
             notify: service.notify,
+            listen_fd: service.listen_fd,
             stop_signal: service.stop_signal,
             ha: service.ha,
             non_ha: service.non_ha.clone(),
@@ -205,5 +207,41 @@ impl SpecBook {
             specs.programs.drain(..surplus);
         }
         specs.now = spec;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Env};
+
+    fn spec(more: &str) -> ServiceSpec {
+        let folder = tempfile::tempdir().unwrap();
+        let file = camino::Utf8PathBuf::from_path_buf(folder.path().join("versiond.toml")).unwrap();
+        let text = format!("host.id = \"h\"\ncatalog.source = \"file:/c\"\n[service.a]\nroute = \"/a\"\n{more}");
+        std::fs::write(&file, text).unwrap();
+        let config = config::read(Some(&file), &Env::new()).unwrap();
+        ServiceSpec::new(config.services.values().next().unwrap(), &config.host.id)
+    }
+
+    #[test]
+    fn what_a_child_is_kept_in_or_given_takes_another_life_and_the_time_of_changes_does_not() {
+        let user = "user = \"nobody\"\n";
+        let with_user = |more: &str| spec(&format!("{user}{more}"));
+        assert!(spec("").is_told_otherwise(&spec(user)));
+        assert!(!spec(user).is_told_otherwise(&spec(user)));
+        for other in [
+            "group = \"daemon\"\n",
+            "credentials = { key = \"/etc/key\" }\n",
+            "credentials = { key = \"systemd:key\" }\n",
+            "limits = { memory_max = \"1GiB\" }\n",
+            "limits = { cpu_max = \"150%\" }\n",
+            "limits = { pids_max = \"100\" }\n",
+            "listen = \"fd\"\nready_path = \"/up\"\n",
+        ] {
+            assert!(with_user("").is_told_otherwise(&with_user(other)), "{other}");
+            assert!(!with_user(other).is_told_otherwise(&with_user(other)), "{other}");
+        }
+        assert!(!spec("").is_told_otherwise(&spec("rollout = { mode = \"manual\" }\n")));
     }
 }

@@ -56,6 +56,7 @@ pub fn program(exe: Arc<Sealed>, argv: &[&str]) -> LaunchSpec {
         }),
         nonce: nonce(),
         confine: Confine::default(),
+        listener: None,
     }
 }
 

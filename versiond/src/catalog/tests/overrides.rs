@@ -94,7 +94,7 @@ fn what_an_override_is_for_must_be_known() {
         let text = load(overrides, env).unwrap_or_else(|| panic!("{overrides:?} {env:?} was taken"));
         assert!(text.contains(word), "{text}");
     };
-    refused("[override.\"demo\"]\nfile = \"/a\"\n", &[], "SERVICE/NAME");
+    refused("[override.\"demo\"]\nfile = \"/a\"\n", &[], "SERVICE/VERSION");
     refused("[override.\"other/v1\"]\nfile = \"/a\"\n", &[], "[service.other]");
     refused("[override.\"demo/v0.1\"]\nfile = \"a\"\n", &[], "absolute");
     refused("[override.\"demo/v0.1\"]\nforce = true\n", &[], "override.file");

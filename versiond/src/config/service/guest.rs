@@ -210,6 +210,11 @@ pub(super) fn agree(name: &ServiceName, service: &ServiceConfig) -> Result<(), C
     if *notify && *contract != Contract::None {
         return refuse("notify is for contract = \"none\": others say it over their admin listener".to_owned());
     }
+    if service.listen_fd && *contract != Contract::V1 && ready_path.is_none() && !notify {
+        let detail = "listen = \"fd\" without a ready_path or notify: a socket that is handed over takes connections \
+            before the program does";
+        return refuse(detail.to_owned());
+    }
     if stand_in.role == Some(Role::Worker) && service.route.is_some() {
         return refuse("a worker has no route".to_owned());
     }
