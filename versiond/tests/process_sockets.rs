@@ -16,7 +16,7 @@ use versiond::process::{PortAllocator, PortRange, Signal, oneshot, seal};
 fn helper_listener() {
     let Ok(address) = std::env::var("TEST_LISTEN") else { return };
     // Outside its group nobody else ends it.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
     let listener = TcpListener::bind(address).unwrap();
     std::fs::write("port", listener.local_addr().unwrap().port().to_string()).unwrap();
     loop {

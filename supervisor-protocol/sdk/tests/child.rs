@@ -144,7 +144,7 @@ fn each_class_of_work_is_counted_as_what_it_is_until_it_ends() {
 
 #[test]
 fn f43_nobody_outside_the_machine_can_drain() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let child = Running::start(&example("child"), SERVE, &[("PROBE_ADDR", &free.to_string())]);
     for path in ["/ready", "/drain/status", "/metrics"] {
         assert_eq!(child.get(path).status, 404, "{path} on the data listener");

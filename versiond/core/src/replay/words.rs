@@ -96,6 +96,7 @@ fn input_line(input: &Input, digits: usize) -> String {
         Input::Leases(number, leases) => format!("leases {number}{}", leases_line(leases)),
         Input::ChildLoad(number, inflight) => format!("child {number} {inflight}"),
         Input::Forecast(number, ms) => format!("forecast {number} {ms}ms"),
+        Input::Answers(number, answers) => format!("answers {number} {answers} wrong"),
         Input::Exited(number, Exit::Code(code)) => format!("exit {number} code={code}"),
         Input::Exited(number, Exit::Signal(signal)) => format!("exit {number} signal={signal}"),
         Input::Denied(denied) if denied.is_empty() => "deny nothing".to_owned(),

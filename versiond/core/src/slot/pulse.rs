@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use supervisor_protocol::{Generation, Tick};
 
 use super::{Quiescing, Slot};
+use crate::errors::{Tally, Usual};
 use crate::generation::State;
 
 /// The moments that move while a slot rests.
@@ -19,6 +20,9 @@ pub struct Pulse {
     /// When each generation last answered, or until when one that warms must.
     heard: BTreeMap<Generation, Tick>,
     quiescing: Option<Quiescing>,
+    /// How many answers have been counted.
+    tallies: BTreeMap<Generation, Tally>,
+    usual: Option<Usual>,
 }
 
 impl Slot {
@@ -39,13 +43,21 @@ impl Slot {
             | State::Terminating { .. }
             | State::Killing { .. } => None,
         });
-        Pulse { seen: self.seen, heard: heard.collect(), quiescing: self.quiescing.clone() }
+        Pulse {
+            seen: self.seen,
+            heard: heard.collect(),
+            quiescing: self.quiescing.clone(),
+            tallies: self.tallies.clone(),
+            usual: self.usual.clone(),
+        }
     }
 
     /// Moves the moments, and nothing else.
     pub(crate) fn beat(&mut self, pulse: &Pulse) {
         self.seen = pulse.seen;
         self.quiescing.clone_from(&pulse.quiescing);
+        self.tallies.clone_from(&pulse.tallies);
+        self.usual.clone_from(&pulse.usual);
         for (number, moment) in &pulse.heard {
             let Some(generation) = self.generations.get_mut(number) else { continue };
             match &mut generation.state {
