@@ -250,6 +250,11 @@ impl Node {
         self.signal(Signal::SIGKILL);
         let status = self.supervisor.stop(WITHIN).await.unwrap();
         assert_eq!(status.signal(), Some(9), "{status}");
+        self.until_nothing_left().await;
+    }
+
+    /// Waits for the end of whatever a versiond that has died leaves behind for a moment.
+    pub(crate) async fn until_nothing_left(&self) {
         let begun = Instant::now();
         while !self.processes().is_empty() && begun.elapsed() < WITHIN {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -100,7 +100,7 @@ async fn f44_a_ledger_that_is_damaged_twice_is_refused_by_name() {
     let said = run("versiond", ["run", "--config", node.settings().as_str()]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains(node.folder().join("state").as_str()), "{}", said.err);
-    node.assert_nothing_left();
+    node.until_nothing_left().await;
 }
 
 /// F44: the kept catalog is cut short. While its source answers that costs nothing; without it the host says what

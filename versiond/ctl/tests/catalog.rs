@@ -24,7 +24,7 @@ fn the_catalog_in_force_is_shown_and_read_again() {
     assert!(shown.out.contains("revision  7") && shown.out.contains("demo/v1  01010101"), "{}", shown.out);
     assert!(daemon.run(&["catalog", "--json"]).out.contains("document"));
     assert_eq!(daemon.run(&["catalog", "accept", "--reset"]).code, Some(0));
-    assert_eq!(daemon.asked(), ["GET /v1/catalog", "GET /v1/catalog", "POST /v1/catalog/accept"]);
+    assert_eq!(daemon.asked(), ["GET /v1/catalog", "GET /v1/catalog", "POST /v1/catalog/accept {\"reset\":true}"]);
 }
 
 #[test]
