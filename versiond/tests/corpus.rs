@@ -8,17 +8,10 @@ mod admin;
 mod archive;
 #[path = "../../fuzz/bodies/config.rs"]
 mod config;
+#[path = "../../fuzz/bodies/replay.rs"]
+mod replay;
 
-fn replay(target: &str, run: impl Fn(&[u8])) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut inputs: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    inputs.sort();
-    assert!(inputs.len() >= 5, "only {} inputs in {}", inputs.len(), folder.display());
-    for path in inputs {
-        eprintln!("{}", path.display());
-        run(&std::fs::read(path).unwrap());
-    }
-}
+use replay::replay;
 
 #[test]
 fn the_corpus_of_config_holds() {
