@@ -52,10 +52,28 @@ impl Artifacts {
         }
     }
 
-    /// The bytes behind a file name.
+    /// The bytes behind a file name, or behind that of the release of a revision: `7/a.zip`.
     #[must_use]
     pub fn by_file(&self, file: &str) -> Option<Bytes> {
-        [&self.a, &self.b, &self.stuck].into_iter().find(|one| one.file == file).map(|one| one.bytes.clone())
+        let (revision, file) = match file.split_once('/') {
+            Some((revision, file)) => (Some(revision.parse().ok()?), file),
+            None => (None, file),
+        };
+        let artifact = [&self.a, &self.b, &self.stuck].into_iter().find(|one| one.file == file)?;
+        Some(revision.map_or_else(|| artifact.bytes.clone(), |revision| artifact.released(revision)))
+    }
+}
+
+impl Artifact {
+    /// The same archive as the release of one revision: with a comment, and so with a hash of its own. Going back to
+    /// the very bytes that served before would bring their generation back, which is no swap to a new one.
+    #[must_use]
+    pub fn released(&self, revision: u64) -> Bytes {
+        let comment = revision.to_string();
+        // An archive without a comment ends with the comment's length, two bytes, little-endian.
+        let length = u16::try_from(comment.len()).unwrap_or_default().to_le_bytes();
+        let archive = self.bytes.len().saturating_sub(length.len());
+        Bytes::from([&self.bytes[..archive], &length, comment.as_bytes()].concat())
     }
 }
 

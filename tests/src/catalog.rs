@@ -26,14 +26,21 @@ pub const SERVICE: &str = "demo";
 /// What the document says of one slot.
 #[derive(Debug, Clone)]
 struct Release {
-    file: &'static str,
+    /// The last part of its URL.
+    file: String,
     size: usize,
     sha256: Sha256,
 }
 
 impl Release {
     fn honest(artifact: &Artifact) -> Self {
-        Self { file: artifact.file, size: artifact.bytes.len(), sha256: artifact.sha256 }
+        Self { file: artifact.file.to_owned(), size: artifact.bytes.len(), sha256: artifact.sha256 }
+    }
+
+    /// The release of a revision, which no other has.
+    fn of(artifact: &Artifact, revision: u64) -> Self {
+        let bytes = artifact.released(revision);
+        Self { file: format!("{revision}/{}", artifact.file), size: bytes.len(), sha256: sha256(&bytes) }
     }
 }
 
@@ -97,7 +104,7 @@ impl Catalog {
         for (slot, change) in &revision.changes {
             match change {
                 Change::Swap(build) => {
-                    document.releases.insert(*slot, Release::honest(self.artifacts.of(*build)));
+                    document.releases.insert(*slot, Release::of(self.artifacts.of(*build), number));
                     book.line_mut(*slot).approve(*build, now);
                 }
                 Change::WrongHash { bytes_of } => {
