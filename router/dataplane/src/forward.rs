@@ -52,8 +52,17 @@ pub(crate) struct Outbound {
 /// How one attempt ended.
 enum Attempt {
     Answered(Response<Incoming>, Channel),
-    Failed(Failure),
+    Failed(Failure, Over),
     Ended(Ended),
+}
+
+/// What a request was sent over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// The child may have closed it for want of use, whatever became of the child.
+    Kept,
+    /// Its loss says something of the child.
+    New,
 }
 
 /// What ends an attempt from outside.
@@ -93,7 +102,7 @@ pub(crate) async fn forward(
         *request.headers_mut() = headers.clone();
         *request.version_mut() = Version::HTTP_11;
 
-        let failure = match attempt(worker, conn, &lease, request).await {
+        let (failure, over) = match attempt(worker, conn, &lease, request).await {
             Attempt::Answered(response, channel) => match judge(&response, lease.target(), upgrade.is_some()) {
                 Ok(()) => {
                     lease.target().count_answer(response.status());
@@ -103,16 +112,16 @@ pub(crate) async fn forward(
                     let reuse = source.is_complete().then_some(Reuse { worker: worker.index, channel });
                     return Ok(answer(worker, conn, lease, response, Onward { reuse, upgrade, class }));
                 }
-                Err(failure) => failure,
+                Err(failure) => (failure, Over::New),
             },
             Attempt::Ended(Ended::Cut) => return refuse(Refused::new(Refusal::DeadlineCut)),
             Attempt::Ended(Ended::ClientGone) => return Err(Gone),
-            Attempt::Failed(_) if conn.body_violation().is_some() => {
+            Attempt::Failed(..) if conn.body_violation().is_some() => {
                 let detail = conn.body_violation().map(|violation| violation.to_string());
                 return Ok(Refused::new(Refusal::BadHead).answer(shared, detail.as_deref(), conn.trusted));
             }
-            Attempt::Failed(_) if source.is_broken() => return Err(Gone),
-            Attempt::Failed(failure) => failure,
+            Attempt::Failed(..) if source.is_broken() => return Err(Gone),
+            Attempt::Failed(failure, over) => (failure, over),
         };
         let target = lease.target().clone();
         lease.finish(match failure {
@@ -124,11 +133,12 @@ pub(crate) async fn forward(
             Decision::GiveUp(refusal) => return refuse(Refused::new(refusal)),
             Decision::RetryElsewhere => {
                 bump(&shared.counters.retries);
-                avoid = match failure {
-                    Failure::NotAdmitted => Some(Avoid { target, otherwise: Some(Refusal::ChildDraining) }),
-                    // Whoever owns the child notices its end too, and says what serves instead.
-                    Failure::NotSent => Some(Avoid { target, otherwise: None }),
-                    Failure::NoResponse | Failure::BadResponse => None,
+                avoid = match (failure, over) {
+                    (Failure::NotAdmitted, _) => Some(Avoid { target, otherwise: Some(Refusal::ChildDraining) }),
+                    // Whoever owns the child notices its end too, and says what serves instead. One that is dying
+                    // may still take a connection, and with it an attempt.
+                    (Failure::NotSent, _) | (Failure::NoResponse, Over::New) => Some(Avoid { target, otherwise: None }),
+                    (Failure::NoResponse, Over::Kept) | (Failure::BadResponse, _) => None,
                 };
             }
         }
@@ -145,14 +155,14 @@ async fn attempt(
     let target = lease.target();
     let mut kept = target.pool.take(worker.index, worker.shared.config.pool_idle);
     loop {
-        let reused = kept.is_some();
+        let over = if kept.is_some() { Over::Kept } else { Over::New };
         let mut channel = match kept.take() {
             Some(channel) => channel,
             None => match unless_ended(lease, conn, worker.connect(target)).await {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error)) => {
                     tracing::debug!(target = %target.label(), %error, "no connection to a child");
-                    return Attempt::Failed(Failure::NotSent);
+                    return Attempt::Failed(Failure::NotSent, over);
                 }
                 Err(ended) => return Attempt::Ended(ended),
             },
@@ -163,10 +173,10 @@ async fn attempt(
             Ok(Ok(response)) => return Attempt::Answered(response, channel),
             Ok(Err(mut error)) => match error.take_message() {
                 // The child has closed a kept connection meanwhile; nothing was sent.
-                Some(unsent) if reused => request = unsent,
-                Some(_) => return Attempt::Failed(Failure::NotSent),
-                None if error.error().is_parse() => return Attempt::Failed(Failure::BadResponse),
-                None => return Attempt::Failed(Failure::NoResponse),
+                Some(unsent) if over == Over::Kept => request = unsent,
+                Some(_) => return Attempt::Failed(Failure::NotSent, over),
+                None if error.error().is_parse() => return Attempt::Failed(Failure::BadResponse, over),
+                None => return Attempt::Failed(Failure::NoResponse, over),
             },
         }
     }

@@ -126,7 +126,8 @@ impl Board {
         self.inner.lock().isolation = isolation;
     }
 
-    /// Changes the host under the lock and tells whoever waits, if `f` says that it changed.
+    /// Changes the host under the lock and tells whoever waits, if `f` says that it changed. What `f` does to the
+    /// data plane is done when the state is first shown.
     pub(crate) fn host<T>(&self, f: impl FnOnce(&mut Host) -> (T, bool)) -> T {
         let (value, changed, before, state) = {
             let host = &mut self.inner.lock().host;
@@ -145,8 +146,14 @@ impl Board {
 
     /// Replaces what is known of a slot, or strikes it off.
     pub(crate) fn set_slot(&self, id: &SlotId, view: Option<SlotView>) {
-        let changed = {
+        self.set_slot_with(id, view, || ());
+    }
+
+    /// The same, together with `effect`: nobody sees the one without the other.
+    pub(crate) fn set_slot_with<T>(&self, id: &SlotId, view: Option<SlotView>, effect: impl FnOnce() -> T) -> T {
+        let (changed, done) = {
             let mut inner = self.inner.lock();
+            let done = effect();
             let before = inner.slots.get(id);
             let changed = before.map(|old| told(id, old)) != view.as_ref().map(|new| told(id, new));
             // Under the lock, so that the stream has them in the order in which they happened.
@@ -160,11 +167,12 @@ impl Board {
                 Some(view) => inner.slots.insert(id.clone(), view),
                 None => inner.slots.remove(id),
             };
-            changed
+            (changed, done)
         };
         if changed {
             self.bump();
         }
+        done
     }
 
     /// What a slot was told.

@@ -109,17 +109,39 @@ impl Lifecycle {
         }
     }
 
-    /// Moves the host under its lock, then acts on the state that was entered.
+    /// Moves the host under its lock, and tells the data plane there: nobody is shown a state that does not hold
+    /// for requests yet. Then acts on the state that was entered.
     fn step(&self, edge: impl FnOnce(&mut versiond_core::host::Host, supervisor_protocol::Tick) -> bool) -> bool {
         let now = self.clock.now();
         let (moved, state) = self.board.host(|host| {
             let moved = edge(host, now);
-            ((moved, host.state()), moved)
+            let state = host.state();
+            if moved {
+                self.tell_requests(state);
+            }
+            ((moved, state), moved)
         });
         if moved {
             self.entered(state);
         }
         moved
+    }
+
+    /// What a state means for whoever asks from now on.
+    fn tell_requests(&self, state: HostState) {
+        match state {
+            HostState::Starting
+            | HostState::Serving
+            | HostState::Cordoned
+            | HostState::Stopping
+            | HostState::Stopped => {}
+            HostState::Announcing => self.plane.announce(true),
+            HostState::Draining => {
+                self.plane.announce(true);
+                self.plane.close_admission(Refusal::HostStopping);
+            }
+            HostState::Forcing => self.plane.close_admission(Refusal::HostStopping),
+        }
     }
 
     fn entered(&self, state: HostState) {
@@ -129,19 +151,15 @@ impl Lifecycle {
             HostState::Starting | HostState::Serving | HostState::Cordoned | HostState::Stopped => {}
             HostState::Announcing => {
                 sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
-                self.plane.announce(true);
             }
             HostState::Draining => {
-                self.plane.announce(true);
                 self.spawner.freeze();
-                self.plane.close_admission(Refusal::HostStopping);
                 let deadline = self.board.host(|host| (host.drained_by(), false)).unwrap_or_else(|| self.clock.now());
                 self.orders.send_replace(Order::Stop { deadline });
             }
             HostState::Stopping => {}
             HostState::Forcing => {
                 self.spawner.freeze();
-                self.plane.close_admission(Refusal::HostStopping);
                 self.orders.send_replace(Order::Force);
             }
         }

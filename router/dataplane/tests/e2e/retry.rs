@@ -167,6 +167,20 @@ async fn f52_what_may_have_been_executed_is_not_repeated_unless_that_is_harmless
     assert_eq!(count.load(Ordering::Relaxed), 3);
 }
 
+/// F15, F52: a process that is dying still takes connections. It gets one attempt; the others are its successor's.
+#[tokio::test]
+async fn f15_f52_a_dying_child_does_not_use_up_the_attempts() {
+    let rig = Rig::with(|config| config.not_admitted_wait = PATIENCE);
+    let count = Arc::new(AtomicU64::new(0));
+    rig.publish(breaking(u64::MAX, count.clone()).await);
+    let mut client = rig.client().await;
+    client.send("GET /devshard/v1/x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("waits for another", || rig.slot.waiting() == 1).await;
+    rig.publish(breaking(0, Arc::default()).await);
+    assert_eq!(client.reply().await.text(), "at last");
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+}
+
 #[tokio::test]
 async fn a_child_that_nobody_replaces_is_reported_unreachable() {
     let rig = Rig::new();

@@ -328,7 +328,6 @@ impl Actor {
             }
             self.log_transitions(&before);
             let recorded = self.record().await;
-            self.show();
             for step in steps {
                 let effect = effect(&step);
                 crash::before(effect);
@@ -342,8 +341,8 @@ impl Actor {
                 }
                 crash::after(effect);
             }
+            self.show();
         }
-        self.show();
     }
 
     /// Records what was done to the slot.
@@ -352,9 +351,15 @@ impl Actor {
     }
 
     fn show(&self) {
+        self.show_with(|_| ());
+    }
+
+    /// Shows the slot together with what its requests meet from now on: a status neither runs ahead of the route
+    /// nor lags behind it.
+    fn show_with<T>(&self, reroute: impl FnOnce(&SlotRoute) -> T) -> T {
         let lives = self.held.iter().map(|(number, held)| (*number, held.view.clone())).collect();
         let view = SlotView { slot: self.slot.clone(), lives, progress: None, flight: self.flight.clone() };
-        self.effects.shared.board.set_slot(&self.effects.id, Some(view));
+        self.effects.shared.board.set_slot_with(&self.effects.id, Some(view), || reroute(&self.route))
     }
 }
 

@@ -34,7 +34,6 @@ impl Actor {
         let target = self.effects.target(new, life);
         held.target = Some(target.clone());
         held.view.target = Some(target.clone());
-        self.show();
         self.effects.shared.metrics.published(&self.effects.id);
         if role == Role::Worker {
             self.set_to_work(new).await;
@@ -45,9 +44,9 @@ impl Actor {
             self.route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
             inputs.extend(old.map(|old| self.retire(old)).unwrap_or_default());
             tokio::time::sleep(Duration::from_millis(200)).await;
-            self.route.publish(target);
+            self.show_with(|route| route.publish(target));
         } else {
-            self.route.publish(target);
+            self.show_with(|route| route.publish(target));
             inputs.extend(old.map(|old| self.retire(old)).unwrap_or_default());
         }
         if faults.has(Fault::NoDrain)
@@ -91,11 +90,10 @@ impl Actor {
         held.target = Some(target.clone());
         held.view.target = Some(target.clone());
         held.view.child_load = None;
-        self.show();
         self.effects.shared.metrics.published(&self.effects.id);
         match role {
             Role::Worker => self.set_to_work(back).await,
-            Role::Server => drop(self.route.publish(target)),
+            Role::Server => drop(self.show_with(|route| route.publish(target))),
         }
         old.map(|old| self.retire(old)).unwrap_or_default()
     }
@@ -103,7 +101,9 @@ impl Actor {
     /// A worker gets no requests, and its target leases none; it begins by the end of its pause. One that does
     /// not begin within a probe's time is told again and again, until it is retired.
     async fn set_to_work(&mut self, generation: Generation) {
-        self.route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
+        self.show_with(|route| {
+            route.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: None });
+        });
         if let Some(held) = self.held.get(&generation)
             && let Some(life) = &held.life
         {

@@ -34,15 +34,15 @@ impl Actor {
             Step::Publish { new, old } => return self.publish(new, old).await,
             Step::Restore { back, old } => return self.restore(back, old).await,
             Step::Hold { old, until, .. } => {
-                self.route.withdraw(Absence::Hold { forecast: Some(until) });
+                self.show_with(|route| route.withdraw(Absence::Hold { forecast: Some(until) }));
                 return self.retire(old);
             }
             Step::Withdraw(generation, absent) => {
-                self.route.withdraw(absence(absent));
+                self.show_with(|route| route.withdraw(absence(absent)));
                 return self.retire(generation);
             }
             Step::Absent(absent) => {
-                self.route.withdraw(absence(absent));
+                self.show_with(|route| route.withdraw(absence(absent)));
             }
             Step::Cut(generation, class) => {
                 if let Some(target) = self.held.get(&generation).and_then(|held| held.target.as_ref()) {
