@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn supervise(path: Option<Utf8PathBuf>, env: &config::Env, faults: Faults) -> ExitCode {
+    process::stay_small();
     let config = match config::load(path.as_deref(), env) {
         Ok(config) => config,
         Err(error) => return report(&error),

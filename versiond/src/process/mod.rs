@@ -43,3 +43,12 @@ pub use ports::{PortAllocator, PortLease, PortRange, PortsExhausted};
 pub use running::{ExitInfo, Life, Running, SignalError};
 pub use seal::{SealError, Sealed, pin, seal, seal_up_to};
 pub use spawner::{LaunchError, LaunchSpec, Prepared, Spawner};
+
+/// Free memory at the end of the heap that is kept for what comes next, in bytes.
+const HEAP_SPARE: i32 = 128 << 10;
+
+/// Keeps this process small after something large: an archive that was unpacked once, or a catalog that was read
+/// over TLS, would otherwise be paid for as long as it lives. Before any thread is started.
+pub fn stay_small() {
+    sys::trim_heap_from(HEAP_SPARE);
+}

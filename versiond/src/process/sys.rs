@@ -36,6 +36,18 @@ pub(super) enum Block {
     No,
 }
 
+/// Gives memory that is free at the end of the heap back to the kernel, from so many bytes on, and keeps to that:
+/// glibc's own bound grows with the largest block that was ever freed. Another allocator keeps to its own.
+pub(super) fn trim_heap_from(bytes: c_int) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes two integers and changes a setting under the allocator's own lock.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, bytes);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
 /// A descriptor for the process `pid`. It is closed on exec.
 pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers and returns a new descriptor or -1.

@@ -8,20 +8,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use supervisor_protocol::contract::{DrainStatus, Ready};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::process::{self, Account};
+use crate::supervisor::line::{Line, Question, Stream};
 use crate::supervisor::notify::Notified;
-
-/// The largest body that a child may answer on its admin listener, in bytes.
-const BODY_MAX: usize = 64 << 10;
 
 /// Why a child did not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -89,20 +84,21 @@ pub(crate) enum Count {
 
 impl ChildLink {
     /// `GET /ready`, whatever its status.
-    pub(crate) async fn ready(&self, within: Duration) -> Result<Ready, ChildError> {
-        let (place, _, body) = self.admin(Method::GET, "/ready", within).await?;
+    pub(crate) async fn ready(&self, line: &mut Line, within: Duration) -> Result<Ready, ChildError> {
+        let (place, _, body) = self.admin(line, Method::GET, "/ready", within).await?;
         parse(place, &body)
     }
 
     /// `GET` of a path on the admin listener of an older child: its status and body, whatever they are.
     pub(crate) async fn asked(&self, path: &str, within: Duration) -> Result<(StatusCode, Bytes), ChildError> {
-        self.admin(Method::GET, path, within).await.map(|(_, status, body)| (status, body))
+        self.admin(&mut Line::Fresh, Method::GET, path, within).await.map(|(_, status, body)| (status, body))
     }
 
     /// `GET` of a path on the serving port: any 2xx.
-    pub(crate) async fn serves(&self, path: &str, within: Duration) -> Result<(), ChildError> {
+    pub(crate) async fn serves(&self, line: &mut Line, path: &str, within: Duration) -> Result<(), ChildError> {
         let place = format!("http://127.0.0.1:{}{path}", self.port);
-        let (status, _) = timed(self.loopback(self.port, Method::GET, path, &place), &place, within).await?;
+        let question = Question { method: Method::GET, path, place: &place };
+        let (status, _) = timed(line.ask(&question, connect(self.port, &place)), &place, within).await?;
         succeeded(place, status)
     }
 
@@ -133,7 +129,7 @@ impl ChildLink {
     }
 
     async fn told(&self, method: Method, within: Duration) -> Result<(), ChildError> {
-        let (place, status, _) = self.admin(method, "/drain", within).await?;
+        let (place, status, _) = self.admin(&mut Line::Fresh, method, "/drain", within).await?;
         succeeded(place, status)
     }
 
@@ -142,7 +138,7 @@ impl ChildLink {
         if self.admin == Admin::Nowhere {
             return Ok(Count::Inflight(0));
         }
-        let (place, status, body) = self.admin(Method::GET, "/drain/status", within).await?;
+        let (place, status, body) = self.admin(&mut Line::Fresh, Method::GET, "/drain/status", within).await?;
         match self.admin {
             Admin::Port(_) if is_absent(status) => Ok(Count::Unknown),
             Admin::Port(_) => {
@@ -158,6 +154,7 @@ impl ChildLink {
 
     async fn admin(
         &self,
+        line: &mut Line,
         method: Method,
         path: &str,
         within: Duration,
@@ -166,34 +163,22 @@ impl ChildLink {
             Admin::Socket(_) | Admin::Nowhere => format!("{method} {path} on the admin socket"),
             Admin::Port(port) => format!("{method} http://127.0.0.1:{port}{path}"),
         };
-        let exchange = async {
-            match &self.admin {
-                Admin::Socket(socket) => {
-                    let connect = |source| ChildError::Connect { place: place.clone(), source };
-                    exchange(
-                        process::connect(socket, self.account.as_ref()).await.map_err(connect)?,
-                        method.clone(),
-                        path,
-                        &place,
-                    )
-                    .await
-                }
-                Admin::Port(port) => self.loopback(*port, method.clone(), path, &place).await,
-                Admin::Nowhere => Err(ChildError::Status { place: place.clone(), status: StatusCode::NOT_FOUND }),
-            }
-        };
-        let (status, body) = timed(exchange, &place, within).await?;
+        let question = Question { method, path, place: &place };
+        let asked = line.ask(&question, self.dial(&place));
+        let (status, body) = timed(asked, &place, within).await?;
         Ok((place, status, body))
     }
 
-    async fn loopback(
-        &self,
-        port: u16,
-        method: Method,
-        path: &str,
-        place: &str,
-    ) -> Result<(StatusCode, Bytes), ChildError> {
-        exchange(connect(port, place).await?, method, path, place).await
+    /// A connection to where the child takes its supervisor's word.
+    async fn dial(&self, place: &str) -> Result<Box<dyn Stream>, ChildError> {
+        match &self.admin {
+            Admin::Socket(socket) => match process::connect(socket, self.account.as_ref()).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(source) => Err(ChildError::Connect { place: place.to_owned(), source }),
+            },
+            Admin::Port(port) => connect(*port, place).await,
+            Admin::Nowhere => Err(ChildError::Status { place: place.to_owned(), status: StatusCode::NOT_FOUND }),
+        }
     }
 }
 
@@ -210,9 +195,12 @@ fn succeeded(place: String, status: StatusCode) -> Result<(), ChildError> {
     if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
 }
 
-async fn connect(port: u16, place: &str) -> Result<TcpStream, ChildError> {
+async fn connect(port: u16, place: &str) -> Result<Box<dyn Stream>, ChildError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect(address).await.map_err(|source| ChildError::Connect { place: place.to_owned(), source })
+    match TcpStream::connect(address).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(source) => Err(ChildError::Connect { place: place.to_owned(), source }),
+    }
 }
 
 async fn timed<T>(
@@ -223,42 +211,6 @@ async fn timed<T>(
     tokio::time::timeout(within, exchange)
         .await
         .unwrap_or_else(|_| Err(ChildError::Timeout { place: place.to_owned(), within }))
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    method: Method,
-    path: &str,
-    place: &str,
-) -> Result<(StatusCode, Bytes), ChildError> {
-    fn broke(place: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ChildError {
-        ChildError::Broke { place: place.to_owned(), source: source.into() }
-    }
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|source| broke(place, source))?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::HOST, "supervisor")
-        .header(http::header::CONNECTION, "close")
-        .body(Full::<Bytes>::default())
-        .map_err(|source| broke(place, source))?;
-    let conversation = async {
-        let response = sender.send_request(request).await.map_err(|source| broke(place, source))?;
-        let status = response.status();
-        let body =
-            Limited::new(response.into_body(), BODY_MAX).collect().await.map_err(|source| broke(place, source))?;
-        Ok((status, body.to_bytes()))
-    };
-    tokio::pin!(connection);
-    tokio::pin!(conversation);
-    tokio::select! {
-        answer = &mut conversation => answer,
-        ended = &mut connection => match ended {
-            Ok(()) => conversation.await,
-            Err(source) => Err(broke(place, source)),
-        },
-    }
 }
 
 fn parse<T: DeserializeOwned>(place: String, body: &[u8]) -> Result<T, ChildError> {

@@ -9,6 +9,7 @@ mod command;
 mod effects;
 mod flight;
 mod launch;
+mod line;
 mod manager;
 mod notify;
 mod pre_upgrade;

@@ -21,6 +21,7 @@ use crate::process::Running;
 use crate::process::sockets::{Ownership, owner_of_port};
 use crate::supervisor::child::{Admin, ChildLink, Count, chain, is_absent};
 use crate::supervisor::effects::{Effects, Event};
+use crate::supervisor::line::Line;
 
 /// How long a worker that shows nothing else must have lived to count as running.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -43,6 +44,9 @@ struct Found {
     sockets: Sockets,
     /// The older way to readiness has been told of, once.
     told: bool,
+    /// To the admin listener, and to the port that serves, of a child of contract v1.
+    admin: Line,
+    serving: Line,
 }
 
 /// Whether the sockets are known to be the generation's own.
@@ -56,9 +60,19 @@ impl Effects {
     /// Asks the child over and over whether it could serve, for as long as it lives.
     pub(crate) async fn watch(self, subject: Subject, tell: mpsc::Sender<Event>) {
         let mut serving = false;
-        let mut found = Found { since: Instant::now(), sockets: Sockets::Unknown, told: false };
+        let mut found = Found {
+            since: Instant::now(),
+            sockets: Sockets::Unknown,
+            told: false,
+            admin: Line::Kept(None),
+            serving: Line::Kept(None),
+        };
         loop {
             let standby = subject.standby.load(Ordering::Acquire);
+            if standby {
+                // A child may wait for its connections to end.
+                found.serving = Line::Kept(None);
+            }
             let probe = self.probe(&subject, standby, &mut found).await.unwrap_or_else(|not| not);
             found.sockets = if probe == Probe::Ready && !standby { Sockets::Own } else { Sockets::Unknown };
             serving = serving || probe == Probe::Ready;
@@ -83,10 +97,10 @@ impl Effects {
     /// The admin listener with the right nonce *and* the serving path, in one round, and the listening
     /// socket belongs to this generation's own processes (F04, F27). A worker serves no path,
     /// and may say that it drains: it is paused until it is published. So may one that is only compared with.
-    async fn probe_v1(&self, subject: &Subject, standby: bool, found: &Found) -> Result<Probe, Probe> {
+    async fn probe_v1(&self, subject: &Subject, standby: bool, found: &mut Found) -> Result<Probe, Probe> {
         let Subject { link, nonce, .. } = subject;
         let within = self.shared.probes.timeout;
-        let ready = link.ready(within).await.map_err(|error| not_ready(chain(&error)))?;
+        let ready = link.ready(&mut found.admin, within).await.map_err(|error| not_ready(chain(&error)))?;
         if ready.nonce.as_ref() != Some(nonce) {
             return Err(not_ready("the admin socket answers with another nonce"));
         }
@@ -107,7 +121,7 @@ impl Effects {
             return Err(not_ready("it says that it drains"));
         }
         own_sockets(subject, &[link.port], found.sockets).await?;
-        link.serves("/healthz", within).await.map_err(|error| not_ready(chain(&error)))?;
+        link.serves(&mut found.serving, "/healthz", within).await.map_err(|error| not_ready(chain(&error)))?;
         Ok(Probe::Ready)
     }
 
@@ -124,7 +138,7 @@ impl Effects {
         if let Said::Not(probe) = said {
             return Err(probe);
         }
-        match link.serves("/healthz", within).await {
+        match link.serves(&mut Line::Fresh, "/healthz", within).await {
             Ok(()) => {}
             Err(error) if said == Said::Absent && error.is_absent() => {
                 link.accepts(within).await.map_err(|error| not_ready(chain(&error)))?;
@@ -166,7 +180,7 @@ impl Effects {
         }
         own_sockets(subject, &[link.port], found.sockets).await.map_err(patient)?;
         let answers = match &link.ready_path {
-            Some(path) => link.serves(path, within).await,
+            Some(path) => link.serves(&mut Line::Fresh, path, within).await,
             None => link.accepts(within).await,
         };
         answers.map_err(|error| patient(not_ready(chain(&error))))?;
@@ -228,7 +242,7 @@ impl Effects {
         let within = self.shared.probes.timeout;
         loop {
             let undrained = match link.resume(within).await {
-                Ok(()) => link.ready(within).await.map(|ready| !ready.draining),
+                Ok(()) => link.ready(&mut Line::Fresh, within).await.map(|ready| !ready.draining),
                 Err(error) => Err(error),
             };
             match undrained {
