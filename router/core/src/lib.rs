@@ -6,5 +6,6 @@
 
 pub mod head;
 pub mod leases;
+pub mod placement;
 pub mod retry;
 pub mod route;
