@@ -6,6 +6,8 @@
 
 pub mod head;
 pub mod leases;
+pub mod pattern;
 pub mod placement;
 pub mod retry;
 pub mod route;
+mod segments;

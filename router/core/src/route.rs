@@ -8,24 +8,11 @@ use std::str::FromStr;
 
 use supervisor_protocol::VersionName;
 
-/// Why a pattern was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    #[error("a route begins with '/', {0:?} does not")]
-    NoSlash(String),
-    #[error("a route has no empty, '.' or '..' segment, {0:?} has")]
-    Segment(String),
-    #[error("the only placeholder is {{version}}, once; {0:?} has another")]
-    Placeholder(String),
-    #[error("{0:?} contains {1:?}, which a path may not")]
-    Character(String, char),
-}
+use crate::segments::{self, Segment};
+pub use crate::segments::{Fault, PatternError};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
-    Literal(String),
-    Version,
-}
+/// The one placeholder that a supervisor knows.
+const VERSION: &str = "version";
 
 /// `/devshard/{version}`, `/v1`, or `/` for everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,27 +44,7 @@ pub struct Matched<'p> {
 impl RoutePattern {
     /// Reads a pattern. Its prefix is stripped from what is forwarded.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let inner = text.strip_prefix('/').ok_or_else(|| PatternError::NoSlash(text.to_owned()))?;
-        let inner = inner.strip_suffix('/').unwrap_or(inner);
-        let mut segments = Vec::new();
-        for segment in inner.split('/').filter(|_| !inner.is_empty()) {
-            segments.push(match segment {
-                "" | "." | ".." => return Err(PatternError::Segment(text.to_owned())),
-                "{version}" if segments.contains(&Segment::Version) => {
-                    return Err(PatternError::Placeholder(text.to_owned()));
-                }
-                "{version}" => Segment::Version,
-                literal if literal.contains(['{', '}']) => return Err(PatternError::Placeholder(text.to_owned())),
-                literal => {
-                    if let Some(bad) =
-                        literal.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '%' | '\\'))
-                    {
-                        return Err(PatternError::Character(text.to_owned(), bad));
-                    }
-                    Segment::Literal(literal.to_owned())
-                }
-            });
-        }
+        let segments = segments::parse(text, |name| if name == VERSION { Ok(()) } else { Err(Fault::OnlyVersion) })?;
         Ok(Self { segments, prefix: Prefix::Stripped })
     }
 
@@ -90,24 +57,17 @@ impl RoutePattern {
     /// Whether the pattern names the version.
     #[must_use]
     pub fn has_version(&self) -> bool {
-        self.segments.contains(&Segment::Version)
+        self.segments.iter().any(|segment| matches!(segment, Segment::Placeholder(_)))
     }
 
     /// Matches a raw path (no query). `None` when it belongs elsewhere.
     #[must_use]
     pub fn matches<'p>(&self, path: &'p str) -> Option<Matched<'p>> {
-        let mut rest = path;
         let mut version = None;
-        for segment in &self.segments {
-            let inner = rest.strip_prefix('/')?;
-            let (head, tail) = inner.split_at(inner.find('/').unwrap_or(inner.len()));
-            match segment {
-                Segment::Literal(literal) if literal == head => {}
-                Segment::Literal(_) => return None,
-                Segment::Version => version = Some(VersionName::new(head).ok()?),
-            }
-            rest = tail;
-        }
+        let rest = segments::walk(&self.segments, path, |_, text| {
+            version = VersionName::new(text).ok();
+            version.is_some()
+        })?;
         let path = match self.prefix {
             Prefix::Kept => path,
             Prefix::Stripped if rest.is_empty() => "/",
@@ -120,18 +80,7 @@ impl RoutePattern {
     /// placeholders, then by name.
     #[must_use]
     pub fn specificity(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |pattern: &Self| {
-            let shape: Vec<(bool, String)> = pattern
-                .segments
-                .iter()
-                .map(|segment| match segment {
-                    Segment::Literal(text) => (false, text.clone()),
-                    Segment::Version => (true, String::new()),
-                })
-                .collect();
-            (std::cmp::Reverse(shape.len()), shape)
-        };
-        key(self).cmp(&key(other))
+        segments::shape(&self.segments).cmp(&segments::shape(&other.segments))
     }
 }
 
@@ -140,10 +89,7 @@ impl fmt::Display for RoutePattern {
         if self.segments.is_empty() {
             return f.write_str("/");
         }
-        self.segments.iter().try_for_each(|segment| match segment {
-            Segment::Literal(text) => write!(f, "/{text}"),
-            Segment::Version => f.write_str("/{version}"),
-        })
+        segments::write(&self.segments, f)
     }
 }
 
