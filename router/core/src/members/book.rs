@@ -1,0 +1,374 @@
+//! The members of a pool: who is listed, who each of them says it is, and who of two with one name is in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use supervisor_protocol::{BootNonce, Tick};
+
+use super::answer::Answer;
+use super::health::{Health, Said};
+use super::identity::{Address, MemberId};
+use super::listing::{Listed, Listing, Moved, Relisted, by_address};
+use super::standing::{Scope, Standing};
+
+/// How long it takes to see that a host has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detection {
+    /// The check interval and twice the check timeout.
+    pub window: Duration,
+}
+
+impl Default for Detection {
+    /// 1 s + 2 × 3 s.
+    fn default() -> Self {
+        Self { window: Duration::from_secs(7) }
+    }
+}
+
+/// The members of one pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    detection: Detection,
+    views: Views,
+    members: BTreeMap<Address, Member>,
+}
+
+/// Whether a router knows enough to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Views {
+    /// Some member has not answered yet, and it still may.
+    Gathering { until: Tick },
+    /// Every member has answered once, or one detection window has passed. It stays so.
+    Known,
+}
+
+/// Why [`Members::settle`] should be called at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wake {
+    /// One detection window has passed since the start.
+    ViewsKnown,
+    /// An identity whose holder has been silent for long is free.
+    IdentityFree,
+}
+
+/// One member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub listed: Listed,
+    pub health: Health,
+    presence: Presence,
+    identity: Identity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Listed,
+    /// DNS has left it out once.
+    Doubted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Identity {
+    /// It has not said. `remembered` is what the address was called before the router was restarted.
+    Unsaid {
+        remembered: Option<MemberId>,
+    },
+    In {
+        id: MemberId,
+        boot: Option<BootNonce>,
+    },
+    Out {
+        id: MemberId,
+        boot: Option<BootNonce>,
+        conflict: Conflict,
+    },
+}
+
+/// Why a member that answers is not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// The configuration expects another host at this address.
+    Mismatch { expected: MemberId },
+    /// Another host of the same identity lives. This is the newcomer.
+    Taken { by: Address },
+    /// The same host is reached at another address already.
+    SameHost { at: Address },
+}
+
+impl Members {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(detection: Detection, now: Tick) -> Self {
+        Self { detection, views: Views::Gathering { until: now.after(detection.window) }, members: BTreeMap::new() }
+    }
+
+    /// What the addresses were called before a restart. Given once, after the first listing.
+    pub fn remember(&mut self, known: &BTreeMap<Address, MemberId>) {
+        for (address, member) in &mut self.members {
+            match &mut member.identity {
+                Identity::Unsaid { remembered } => *remembered = known.get(address).cloned(),
+                Identity::In { .. } | Identity::Out { .. } => {}
+            }
+        }
+    }
+
+    /// Follows a source of addresses.
+    pub fn list(&mut self, listing: Listing, now: Tick) -> Relisted {
+        let (listed, is_final) = match listing {
+            Listing::Failed => return Relisted { moved: Moved::Failed, ..Relisted::default() },
+            Listing::Written(listed) => (by_address(listed), true),
+            Listing::Resolved(listed) => (by_address(listed), false),
+        };
+        if listed.is_empty() {
+            return Relisted { moved: Moved::Empty, ..Relisted::default() };
+        }
+        let mut relisted = Relisted::default();
+        self.members.retain(|address, member| {
+            member.presence = match (listed.contains_key(address), member.presence) {
+                (true, _) => Presence::Listed,
+                (false, Presence::Listed) if !is_final => Presence::Doubted,
+                (false, Presence::Listed | Presence::Doubted) => {
+                    relisted.removed.insert(address.clone());
+                    return false;
+                }
+            };
+            if member.presence == Presence::Doubted {
+                relisted.doubted.insert(address.clone());
+            }
+            true
+        });
+        for (address, listed) in listed {
+            match self.members.get_mut(&address) {
+                Some(member) => member.listed = listed,
+                None => {
+                    relisted.added.insert(address.clone());
+                    let identity = Identity::Unsaid { remembered: None };
+                    let health = Health::UNKNOWN;
+                    self.members.insert(address, Member { listed, health, presence: Presence::Listed, identity });
+                }
+            }
+        }
+        self.settle(now);
+        relisted
+    }
+
+    /// Takes in what one check of one address brought. What is not listed has no say.
+    pub fn hear(&mut self, address: &Address, answer: Answer, now: Tick) {
+        let Some(member) = self.members.get_mut(address) else { return };
+        let called = match answer {
+            Answer::Word(word) => {
+                let called = (MemberId::from(&word.id), Some(word.boot.clone()));
+                member.health.word(word, now);
+                Some(called)
+            }
+            Answer::Checks(versions) => {
+                member.health.checks(versions, now);
+                Some((member.plain_id(), None))
+            }
+            Answer::Connected => {
+                member.health.connected();
+                Some((member.plain_id(), None))
+            }
+            Answer::Overloaded => {
+                member.health.overloaded();
+                None
+            }
+            Answer::Silent(silence) => {
+                member.health.silence(silence, now);
+                None
+            }
+        };
+        if let Some((id, boot)) = called {
+            self.judge(address, id, boot, now);
+        }
+        self.settle(now);
+    }
+
+    /// Does what time alone brings: views become known, a free identity goes to whoever answers to it.
+    pub fn settle(&mut self, now: Tick) {
+        let waiting: Vec<(Address, MemberId, Option<BootNonce>)> = self
+            .members
+            .iter()
+            .filter_map(|(address, member)| match (&member.identity, &member.health) {
+                (Identity::In { id, boot } | Identity::Out { id, boot, .. }, Health::Answering { .. }) => {
+                    let id = if boot.is_some() { id.clone() } else { member.plain_id() };
+                    Some((address.clone(), id, boot.clone()))
+                }
+                (Identity::Unsaid { .. } | Identity::In { .. } | Identity::Out { .. }, _) => None,
+            })
+            .collect();
+        for (address, id, boot) in waiting {
+            self.judge(&address, id, boot, now);
+        }
+        let has_answered = |member: &Member| !matches!(member.health, Health::Unknown { .. });
+        self.views = match self.views {
+            Views::Gathering { until } if now < until => {
+                let is_known = !self.members.is_empty() && self.members.values().all(has_answered);
+                if is_known { Views::Known } else { Views::Gathering { until } }
+            }
+            Views::Gathering { .. } | Views::Known => Views::Known,
+        };
+    }
+
+    /// When [`Members::settle`] should be called next, and why.
+    #[must_use]
+    pub fn wake(&self) -> Option<(Tick, Wake)> {
+        let views = match self.views {
+            Views::Gathering { until } => Some((until, Wake::ViewsKnown)),
+            Views::Known => None,
+        };
+        let free = self.members.values().filter_map(|member| match &member.identity {
+            Identity::Out { conflict: Conflict::Taken { by }, .. } => match self.members.get(by)?.health {
+                Health::Silent { since, .. } => Some((since.after(self.detection.window), Wake::IdentityFree)),
+                Health::Unknown { .. } | Health::Answering { .. } => None,
+            },
+            Identity::Out { conflict: Conflict::Mismatch { .. } | Conflict::SameHost { .. }, .. }
+            | Identity::Unsaid { .. }
+            | Identity::In { .. } => None,
+        });
+        free.chain(views).min()
+    }
+
+    /// Whether a router knows enough to be ready.
+    #[must_use]
+    pub const fn views(&self) -> Views {
+        self.views
+    }
+
+    /// The detection window.
+    #[must_use]
+    pub const fn detection(&self) -> Detection {
+        self.detection
+    }
+
+    /// Every member, by address.
+    pub fn iter(&self) -> impl Iterator<Item = (&Address, &Member)> {
+        self.members.iter()
+    }
+
+    /// Where the member of an identity is reached, of those that are in.
+    #[must_use]
+    pub fn find(&self, id: &MemberId) -> Option<(&Address, &Member)> {
+        self.members.iter().find(|(_, member)| member.id() == Some(id))
+    }
+
+    /// What to write down: what each address is called.
+    #[must_use]
+    pub fn known(&self) -> BTreeMap<Address, MemberId> {
+        let named = self.members.iter().filter_map(|(address, member)| {
+            let id = match &member.identity {
+                Identity::In { id, .. } | Identity::Unsaid { remembered: Some(id) } => id,
+                Identity::Unsaid { remembered: None } | Identity::Out { .. } => return None,
+            };
+            Some((address.clone(), id.clone()))
+        });
+        named.collect()
+    }
+
+    /// Decides whether an address that calls itself so is let in, and whom it replaces.
+    fn judge(&mut self, address: &Address, id: MemberId, boot: Option<BootNonce>, now: Tick) {
+        let Some(member) = self.members.get(address) else { return };
+        let conflict = match &member.listed.id {
+            Some(expected) if *expected != id => Some(Conflict::Mismatch { expected: expected.clone() }),
+            Some(_) | None => self.holder(address, &id, boot.as_ref(), now),
+        };
+        if conflict.is_none() {
+            let others = self.members.iter_mut().filter(|(other, member)| *other != address && member.claims(&id));
+            for (_, other) in others {
+                other.identity = match &other.identity {
+                    Identity::In { id, boot } => {
+                        let conflict = Conflict::Taken { by: address.clone() };
+                        Identity::Out { id: id.clone(), boot: boot.clone(), conflict }
+                    }
+                    Identity::Unsaid { .. } => Identity::Unsaid { remembered: None },
+                    Identity::Out { .. } => continue,
+                };
+            }
+        }
+        if let Some(member) = self.members.get_mut(address) {
+            member.identity = match conflict {
+                None => Identity::In { id, boot },
+                Some(conflict) => Identity::Out { id, boot, conflict },
+            };
+        }
+    }
+
+    /// Who keeps another from an identity.
+    fn holder(&self, address: &Address, id: &MemberId, boot: Option<&BootNonce>, now: Tick) -> Option<Conflict> {
+        let (at, holder) = self.members.iter().find(|(other, member)| *other != address && member.claims(id))?;
+        let is_same = boot.is_some() && holder.boot() == boot;
+        let is_gone = match holder.health {
+            Health::Silent { .. } if is_same => true,
+            // A host that restarts is silent for a moment: its clone must not take its place meanwhile.
+            Health::Silent { since, .. } => now.since(since) >= self.detection.window,
+            Health::Unknown { .. } => self.views == Views::Known,
+            Health::Answering { .. } => false,
+        };
+        match (is_gone, is_same) {
+            (true, _) => None,
+            (false, true) => Some(Conflict::SameHost { at: at.clone() }),
+            (false, false) => Some(Conflict::Taken { by: at.clone() }),
+        }
+    }
+}
+
+impl Member {
+    /// Who it is, when it is let in.
+    #[must_use]
+    pub const fn id(&self) -> Option<&MemberId> {
+        match &self.identity {
+            Identity::In { id, .. } => Some(id),
+            Identity::Unsaid { .. } | Identity::Out { .. } => None,
+        }
+    }
+
+    /// The boot nonce by which it signs what it did not admit.
+    #[must_use]
+    pub const fn boot(&self) -> Option<&BootNonce> {
+        match &self.identity {
+            Identity::In { boot, .. } | Identity::Out { boot, .. } => boot.as_ref(),
+            Identity::Unsaid { .. } => None,
+        }
+    }
+
+    /// What it calls itself, and why it is not let in.
+    #[must_use]
+    pub const fn conflict(&self) -> Option<(&MemberId, &Conflict)> {
+        match &self.identity {
+            Identity::Out { id, conflict, .. } => Some((id, conflict)),
+            Identity::Unsaid { .. } | Identity::In { .. } => None,
+        }
+    }
+
+    /// How it stands towards a scope.
+    #[must_use]
+    pub fn standing(&self, scope: Scope<'_>) -> Standing {
+        Standing::of(&self.health, scope)
+    }
+
+    /// Whether it can say for itself that it is drained.
+    #[must_use]
+    pub const fn has_a_word(&self) -> bool {
+        self.boot().is_some()
+    }
+
+    /// Whether it speaks of versions at all.
+    #[must_use]
+    pub const fn has_versions(&self) -> bool {
+        match self.health.said() {
+            Some(Said::Host(_) | Said::Checks(_)) => true,
+            Some(Said::Plain) | None => false,
+        }
+    }
+
+    fn plain_id(&self) -> MemberId {
+        self.listed.id.clone().unwrap_or_else(|| MemberId::from(&self.listed.address))
+    }
+
+    fn claims(&self, id: &MemberId) -> bool {
+        match &self.identity {
+            Identity::In { id: own, .. } | Identity::Unsaid { remembered: Some(own) } => own == id,
+            Identity::Unsaid { remembered: None } | Identity::Out { .. } => false,
+        }
+    }
+}

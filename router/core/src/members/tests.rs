@@ -1,0 +1,5 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use supervisor_protocol::Tick;
