@@ -282,11 +282,15 @@ pub enum Refusal {
     NotSupported,
     /// A generation of the slot was cut at its deadline before it answered: 504.
     DeadlineCut,
+    /// A router knows no host that has this version: 503.
+    UnknownVersion,
+    /// A router has no host to send this to: 503.
+    NoHost,
 }
 
 impl Refusal {
     /// Every refusal, in the order of the manual.
-    pub const ALL: [Refusal; 13] = [
+    pub const ALL: [Refusal; 15] = [
         Refusal::NotFound,
         Refusal::HoldExpired,
         Refusal::HoldFull,
@@ -300,6 +304,8 @@ impl Refusal {
         Refusal::HeadTimeout,
         Refusal::NotSupported,
         Refusal::DeadlineCut,
+        Refusal::UnknownVersion,
+        Refusal::NoHost,
     ];
 
     /// The wire name, also the metric label.
@@ -319,6 +325,8 @@ impl Refusal {
             Refusal::HeadTimeout => "head_timeout",
             Refusal::NotSupported => "not_supported",
             Refusal::DeadlineCut => "deadline_cut",
+            Refusal::UnknownVersion => "unknown_version",
+            Refusal::NoHost => "no_host",
         }
     }
 
@@ -331,7 +339,9 @@ impl Refusal {
             | Refusal::HoldFull
             | Refusal::NotServing
             | Refusal::HostStopping
-            | Refusal::ChildDraining => 503,
+            | Refusal::ChildDraining
+            | Refusal::UnknownVersion
+            | Refusal::NoHost => 503,
             Refusal::ChildUnreachable | Refusal::ChildBroke => 502,
             Refusal::BadHead => 400,
             Refusal::HeadTooLarge => 431,
@@ -350,7 +360,9 @@ impl Refusal {
             | Refusal::NotServing
             | Refusal::HostStopping
             | Refusal::ChildDraining
-            | Refusal::ChildUnreachable => true,
+            | Refusal::ChildUnreachable
+            | Refusal::UnknownVersion
+            | Refusal::NoHost => true,
             Refusal::NotFound
             | Refusal::ChildBroke
             | Refusal::BadHead

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::{HeaderName, HeaderValue};
 use supervisor_protocol::headers::HostStamp;
 
 use crate::clock::Clock;
@@ -14,8 +15,11 @@ pub struct PlaneConfig {
     pub workers: usize,
     /// The clock that the targets and the forecasts of absences use.
     pub clock: Clock,
-    /// Stamped on responses to [`PlaneConfig::trusted`] peers, and the nonce of our own refusals.
-    pub host: HostStamp,
+    /// Stamped on responses to [`PlaneConfig::trusted`] peers, and the nonce of our own refusals. A router, which is
+    /// no host, has none.
+    pub host: Option<HostStamp>,
+    /// Set on every request that goes on, after what a stranger said of them was removed.
+    pub stamps: Vec<(HeaderName, HeaderValue)>,
     /// Peers that get the `Versiond-*` headers, and whose own trusted and forwarding headers count.
     pub trusted: PeerRanges,
     /// From the first byte of a head to its last.
@@ -59,10 +63,17 @@ impl PlaneConfig {
     /// The defaults, for a host of this identity.
     #[must_use]
     pub fn new(host: HostStamp, clock: Clock) -> Self {
+        Self { host: Some(host), ..Self::of_router(clock) }
+    }
+
+    /// The defaults, for what is no host itself.
+    #[must_use]
+    pub fn of_router(clock: Clock) -> Self {
         Self {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             clock,
-            host,
+            host: None,
+            stamps: Vec::new(),
             trusted: PeerRanges::private(),
             head_timeout: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),

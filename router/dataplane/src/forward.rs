@@ -5,27 +5,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use router_core::leases::How;
-use router_core::retry::{Decision, Failure, decide, is_idempotent};
-use supervisor_protocol::headers::{NOT_ADMITTED, NotAdmitted};
+use router_core::retry::{Failure, is_idempotent};
 use supervisor_protocol::{Refusal, StreamClass};
-use tokio::time::Instant;
 
 use crate::body::{AttemptBody, BodySource};
 use crate::client::ClientConn;
 use crate::counters::bump;
 use crate::headers;
-use crate::hold::{Admission, Avoid, Hold};
+use crate::hold::Admission;
 use crate::refuse::Refused;
 use crate::relay::{RelayBody, Reuse};
-use crate::slot::SlotRoute;
 use crate::target::{Lease, Target};
 use crate::tunnel;
 use crate::upstream::Channel;
+use crate::way::{Lost, Way};
 use crate::worker::Worker;
 
 /// The client is gone: there is nobody to answer.
@@ -43,10 +41,6 @@ pub(crate) struct Outbound {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// The class that the configuration declares.
     pub(crate) class: Option<StreamClass>,
-    /// What it takes of memory while it is held.
-    pub(crate) weight: u64,
-    /// Until when it may be held, where that is settled.
-    pub(crate) hold_until: Option<Instant>,
 }
 
 /// How one attempt ended.
@@ -58,7 +52,7 @@ enum Attempt {
 
 /// What a request was sent over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
+pub(crate) enum Over {
     /// The child may have closed it for want of use, whatever became of the child.
     Kept,
     /// Its loss says something of the child.
@@ -72,25 +66,23 @@ enum Ended {
     ClientGone,
 }
 
-/// Forwards a request to what serves the slot.
+/// Forwards a request by its way.
 pub(crate) async fn forward(
     worker: &Arc<Worker>,
     conn: &Arc<ClientConn>,
-    slot: &Arc<SlotRoute>,
+    mut way: Way<'_>,
     outbound: Outbound,
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     let refuse = |refused: Refused| Ok(refused.answer(shared, None, conn.trusted));
-    let Outbound { method, uri, mut headers, body, upgrade, class, weight, hold_until } = outbound;
+    let Outbound { method, uri, mut headers, body, upgrade, class } = outbound;
     headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
-    let idempotent = is_idempotent(method.as_str());
+    let is_idempotent = is_idempotent(method.as_str());
     let source = BodySource::new(body, if shared.config.retry { shared.config.replay_buffer } else { 0 });
     let mut attempts_left = if shared.config.retry { shared.config.attempts.max(1) } else { 1 };
-    let mut hold = Hold::new(shared, conn, slot, weight, hold_until);
-    let mut avoid = None;
 
     loop {
-        let mut lease = match hold.admit(avoid.take()).await {
+        let mut lease = match way.admit().await {
             Admission::Admitted(lease) => lease,
             Admission::Refused(refused) => return refuse(refused),
             Admission::ClientGone => return Err(Gone),
@@ -100,6 +92,9 @@ pub(crate) async fn forward(
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
+        if let Some((name, value)) = way.stamp() {
+            request.headers_mut().insert(name, value);
+        }
         *request.version_mut() = Version::HTTP_11;
 
         let (failure, over) = match attempt(worker, conn, &lease, request).await {
@@ -129,19 +124,11 @@ pub(crate) async fn forward(
             Failure::NotSent | Failure::NoResponse | Failure::BadResponse => How::UpstreamBroke,
         });
         tracing::debug!(target = %target.label(), ?failure, "an attempt failed");
-        match decide(failure, idempotent, source.state(), attempts_left) {
-            Decision::GiveUp(refusal) => return refuse(Refused::new(refusal)),
-            Decision::RetryElsewhere => {
-                bump(&shared.counters.retries);
-                avoid = match (failure, over) {
-                    (Failure::NotAdmitted, _) => Some(Avoid { target, otherwise: Some(Refusal::ChildDraining) }),
-                    // Whoever owns the child notices its end too, and says what serves instead. One that is dying
-                    // may still take a connection, and with it an attempt.
-                    (Failure::NotSent, _) | (Failure::NoResponse, Over::New) => Some(Avoid { target, otherwise: None }),
-                    (Failure::NoResponse, Over::Kept) | (Failure::BadResponse, _) => None,
-                };
-            }
+        let body = source.state();
+        if let Err(refused) = way.failed(Lost { target, failure, over, is_idempotent, body, attempts_left }) {
+            return refuse(refused);
         }
+        bump(&shared.counters.retries);
     }
 }
 
@@ -202,15 +189,11 @@ async fn unless_ended<T>(lease: &Lease, conn: &Arc<ClientConn>, work: impl Futur
 fn judge(response: &Response<Incoming>, target: &Target, upgrade: bool) -> Result<(), Failure> {
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS if !upgrade => Err(Failure::BadResponse),
-        StatusCode::SERVICE_UNAVAILABLE if not_admitted_by(response, target) => Err(Failure::NotAdmitted),
+        StatusCode::SERVICE_UNAVAILABLE if target.voucher().not_admitted(response.headers()) => {
+            Err(Failure::NotAdmitted)
+        }
         _ => Ok(()),
     }
-}
-
-/// Only the generation's own nonce is believed.
-fn not_admitted_by(response: &Response<Incoming>, target: &Target) -> bool {
-    let value = response.headers().get(HeaderName::from_static(NOT_ADMITTED)).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.parse::<NotAdmitted>().ok()).is_some_and(|said| said.nonce == *target.nonce())
 }
 
 /// What else decides how a response goes on.

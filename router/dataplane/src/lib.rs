@@ -1,8 +1,9 @@
 //! The forwarder: listeners, targets with leases, retries, streams, upgrades.
 //!
 //! A supervisor uses it to reach its children, a router to reach its hosts. It knows nothing of
-//! processes, catalogs or placement: it is told which [`Target`] serves a [`SlotRoute`], which routes
-//! lead there ([`RouteTable`]), and who answers the host's own paths ([`LocalEndpoints`]).
+//! processes, catalogs or placement: it is told which [`Target`] serves a [`SlotRoute`] or which one a request
+//! is to be sent to next ([`Pools`]), which routes lead there ([`RouteTable`]), and who answers the host's own
+//! paths ([`LocalEndpoints`]).
 //!
 //! ```text
 //! worker (one thread each, over the same listening sockets)
@@ -25,6 +26,7 @@ mod hold;
 mod local;
 mod peers;
 mod plane;
+mod pools;
 mod queue;
 mod refuse;
 mod relay;
@@ -36,6 +38,7 @@ mod table;
 mod target;
 mod tunnel;
 mod upstream;
+mod way;
 mod worker;
 
 pub use clock::Clock;
@@ -44,9 +47,11 @@ pub use counters::PlaneCounters;
 pub use local::{BoxFuture, LocalEndpoints, LocalRequest, NoLocalEndpoints, is_reserved};
 pub use peers::{PeerRange, PeerRanges, RangeError};
 pub use plane::{Plane, StartError};
+pub use pools::{Attempt, Choices, Placed, Pools, Refused};
 pub use room::Held;
+pub use router_core::choose::Failed;
 pub use router_core::leases::Ended;
 pub use router_core::route::{PatternError, Prefix, RoutePattern};
 pub use slot::{Absence, SlotRoute};
 pub use table::{ClassRule, RouteTable};
-pub use target::{Answered, Load, Target, TargetLabel, Upstream};
+pub use target::{Answered, Load, Target, TargetLabel, Upstream, Voucher};

@@ -24,7 +24,9 @@ impl Refused {
             | Refusal::NotServing
             | Refusal::HostStopping
             | Refusal::ChildDraining
-            | Refusal::ChildUnreachable => Some(1),
+            | Refusal::ChildUnreachable
+            | Refusal::UnknownVersion
+            | Refusal::NoHost => Some(1),
             Refusal::NotFound
             | Refusal::ChildBroke
             | Refusal::BadHead
@@ -57,8 +59,11 @@ impl Refused {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.refusal.is_before_admission() && trusted {
-            let value = format!("{}; nonce={}", self.refusal.code(), shared.config.host.boot);
+        if self.refusal.is_before_admission()
+            && trusted
+            && let Some(host) = &shared.config.host
+        {
+            let value = format!("{}; nonce={}", self.refusal.code(), host.boot);
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(HeaderName::from_static(NOT_ADMITTED), value);
             }
@@ -83,5 +88,7 @@ const fn sentence(refusal: Refusal) -> &'static str {
         Refusal::HeadTimeout => "the head of the request came too slowly",
         Refusal::NotSupported => "this method or protocol is not forwarded",
         Refusal::DeadlineCut => "the service was replaced, and its deadline passed before it answered",
+        Refusal::UnknownVersion => "no host has this version",
+        Refusal::NoHost => "no host is ready for this",
     }
 }

@@ -7,19 +7,20 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use router_core::head::{Framing, Head};
-use supervisor_protocol::Refusal;
 use supervisor_protocol::headers::HOST;
+use supervisor_protocol::{Refusal, StreamClass};
 
 use crate::client::{Announced, ClientConn};
 use crate::counters::bump;
 use crate::forward::{Gone, Outbound, forward};
 use crate::headers;
-use crate::hold::{NoTable, first_table};
+use crate::hold::{Hold, NoTable, first_table};
 use crate::local::{LocalRequest, is_lifecycle, is_reserved};
 use crate::refuse::Refused;
 use crate::relay::RelayBody;
 use crate::room::weight;
 use crate::table::RouteTable;
+use crate::way::Way;
 use crate::worker::Worker;
 
 /// Answers one request, or finds that nobody waits for the answer.
@@ -45,8 +46,8 @@ pub(crate) async fn serve(
         // Unreachable: hyper sees no head that was not announced.
         None => closing(Refused::new(Refusal::BadHead).answer(shared, None, conn.trusted)),
     };
-    if conn.trusted {
-        response.headers_mut().insert(HeaderName::from_static(HOST), worker.stamp.clone());
+    if let (true, Some(stamp)) = (conn.trusted, &worker.stamp) {
+        response.headers_mut().insert(HeaderName::from_static(HOST), stamp.clone());
     }
     if shared.announce.load(Ordering::Acquire) && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         response = closing(response);
@@ -63,7 +64,7 @@ async fn route(
     worker: &Arc<Worker>,
     conn: &Arc<ClientConn>,
     head: Head,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     let refuse = |refusal: Refusal| Ok(Refused::new(refusal).answer(shared, None, conn.trusted));
@@ -83,6 +84,20 @@ async fn route(
         }
     }
     let table = shared.table.load();
+    if let Some(pools) = table.pools() {
+        let path = request.uri().path();
+        if is_lifecycle(path) {
+            return refuse(Refusal::NotFound);
+        }
+        let placed = match pools.begin(path) {
+            Ok(placed) => placed,
+            Err(refused) => return Ok(Refused::from(refused).answer(shared, None, conn.trusted)),
+        };
+        drop(table);
+        let Some(uri) = rewritten(request.uri().path(), request.uri().query()) else { return refuse(Refusal::BadHead) };
+        let outbound = outbound(worker, conn, &head, request, uri, placed.class);
+        return forward(worker, conn, Way::in_pool(placed.first, placed.choices, conn), outbound).await;
+    }
     let Some(found) = table.find(request.uri().path()) else { return refuse(Refusal::NotFound) };
     if is_lifecycle(found.rest) || is_lifecycle(found.path) {
         return refuse(Refusal::NotFound);
@@ -91,16 +106,32 @@ async fn route(
     let (slot, class) = (found.slot, found.class);
     drop(table);
 
+    let outbound = outbound(worker, conn, &head, request, uri, class);
+    let hold = Hold::new(shared, conn, &slot, weight, hold_until);
+    forward(worker, conn, Way::to_slot(hold), outbound).await
+}
+
+/// The request as it goes on.
+fn outbound(
+    worker: &Worker,
+    conn: &ClientConn,
+    head: &Head,
+    mut request: Request<Incoming>,
+    uri: Uri,
+    class: Option<StreamClass>,
+) -> Outbound {
     let upgrade = head.upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     headers::to_child(&mut headers, conn.peer, conn.trusted, head.upgrade);
+    for (name, value) in &worker.shared.config.stamps {
+        headers.insert(name, value.clone());
+    }
     if head.framing == Framing::Chunked {
         // Told nothing, hyper sends no body with a GET or a HEAD.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let outbound = Outbound { method: parts.method, uri, headers, body, upgrade, class, weight, hold_until };
-    forward(worker, conn, &slot, outbound).await
+    Outbound { method: parts.method, uri, headers, body, upgrade, class }
 }
 
 /// The target as the child sees it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use router_core::route::RoutePattern;
 use supervisor_protocol::{ServiceName, StreamClass, VersionName};
 
+use crate::pools::Pools;
 use crate::slot::SlotRoute;
 
 /// Routes and slots at one moment.
@@ -15,6 +16,7 @@ pub struct RouteTable {
     slots: BTreeMap<ServiceName, BTreeMap<VersionName, Arc<SlotRoute>>>,
     classes: Vec<ClassRule>,
     pending: bool,
+    pools: Option<Arc<dyn Pools>>,
 }
 
 /// Declares the class of a service's work below a path, as the child sees it. A response's own nature
@@ -59,6 +61,16 @@ impl RouteTable {
     #[must_use]
     pub fn pending() -> Self {
         Self { pending: true, ..Self::default() }
+    }
+
+    /// A table without slots: every path is for `pools` to place.
+    #[must_use]
+    pub fn of_pools(pools: Arc<dyn Pools>) -> Self {
+        Self { pools: Some(pools), ..Self::default() }
+    }
+
+    pub(crate) const fn pools(&self) -> Option<&Arc<dyn Pools>> {
+        self.pools.as_ref()
     }
 
     /// The same table, known in part: a request that it has no slot for waits for the next one.

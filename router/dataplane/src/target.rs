@@ -6,15 +6,18 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use http::StatusCode;
+use http::header::HeaderName;
+use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use router_core::leases::{CLASS_DEADLINES, Ended, History, How, LeaseBook, LeaseId};
+use supervisor_protocol::headers::{HOST, HostStamp, NOT_ADMITTED, NotAdmitted};
 use supervisor_protocol::time::millis;
-use supervisor_protocol::{ByClass, Generation, Nonce, ServiceName, StreamClass, VersionName};
+use supervisor_protocol::{ByClass, Generation, HostId, Nonce, ServiceName, StreamClass, VersionName};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -23,16 +26,48 @@ use crate::upstream::IdlePool;
 
 /// What a target is called in logs, metrics and status.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TargetLabel {
-    pub service: ServiceName,
-    pub version: VersionName,
-    pub generation: Generation,
+pub enum TargetLabel {
+    /// A supervisor's child.
+    Generation { service: ServiceName, version: VersionName, generation: Generation },
+    /// A member of a router's pool.
+    Host { pool: String, host: String },
 }
 
 impl fmt::Display for TargetLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} {}", self.service, self.version, self.generation)
+        match self {
+            TargetLabel::Generation { service, version, generation } => write!(f, "{service}/{version} {generation}"),
+            TargetLabel::Host { pool, host } => write!(f, "{pool} {host}"),
+        }
     }
+}
+
+/// Whose word it is that a request was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Voucher {
+    /// Of the child that was given this nonce.
+    Nonce(Nonce),
+    /// Of the host of this identity, which names its nonce in the same answer: nobody behind it can.
+    Host(HostId),
+    /// Nobody's: a 503 is an answer.
+    Nobody,
+}
+
+impl Voucher {
+    /// Whether an answer says, in a voice that is believed, that no work was begun.
+    pub(crate) fn not_admitted(&self, headers: &HeaderMap) -> bool {
+        let said: Option<NotAdmitted> = parsed(headers, NOT_ADMITTED);
+        match (self, said) {
+            (Voucher::Nonce(nonce), Some(said)) => said.nonce == *nonce,
+            (Voucher::Host(id), Some(said)) => parsed::<HostStamp>(headers, HOST)
+                .is_some_and(|stamp| stamp.id == *id && stamp.boot.as_str() == said.nonce.as_str()),
+            (Voucher::Nobody, _) | (_, None) => false,
+        }
+    }
+}
+
+fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str) -> Option<T> {
+    headers.get(HeaderName::from_static(name))?.to_str().ok()?.parse().ok()
 }
 
 /// Where a target listens.
@@ -71,7 +106,7 @@ pub struct Answered {
 /// One generation in the data plane.
 pub struct Target {
     label: TargetLabel,
-    nonce: Nonce,
+    voucher: Voucher,
     upstream: Upstream,
     clock: Clock,
     book: Mutex<LeaseBook<Arc<LeaseSignal>>>,
@@ -82,12 +117,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// A target that admits. `nonce` is the one its child was given.
+    /// A target that admits.
     #[must_use]
-    pub fn new(label: TargetLabel, nonce: Nonce, upstream: Upstream, clock: Clock) -> Arc<Target> {
+    pub fn new(label: TargetLabel, voucher: Voucher, upstream: Upstream, clock: Clock) -> Arc<Target> {
         Arc::new(Target {
             label,
-            nonce,
+            voucher,
             upstream,
             clock,
             book: Mutex::new(LeaseBook::default()),
@@ -103,9 +138,8 @@ impl Target {
         &self.label
     }
 
-    #[must_use]
-    pub fn nonce(&self) -> &Nonce {
-        &self.nonce
+    pub(crate) fn voucher(&self) -> &Voucher {
+        &self.voucher
     }
 
     #[must_use]

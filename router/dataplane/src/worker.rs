@@ -32,7 +32,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
     /// `Versiond-Host`.
-    pub(crate) stamp: HeaderValue,
+    pub(crate) stamp: Option<HeaderValue>,
     /// Of clients: connections and tunnels, which a shutdown waits for.
     clients: TaskTracker,
     targets: Mutex<Vec<Weak<Target>>>,
@@ -40,8 +40,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Arc<Self> {
-        let stamp = HeaderValue::try_from(shared.config.host.to_string())
-            .unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
+        // An identity is made of what a header may have.
+        let stamp = shared.config.host.as_ref().and_then(|host| HeaderValue::try_from(host.to_string()).ok());
         Arc::new(Self { shared, index, stamp, clients: TaskTracker::new(), targets: Mutex::default() })
     }
 

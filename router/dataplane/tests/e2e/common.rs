@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use router_dataplane::{
     Absence, Clock, LocalEndpoints, NoLocalEndpoints, Plane, PlaneConfig, RouteTable, SlotRoute, Target, TargetLabel,
-    Upstream,
+    Upstream, Voucher,
 };
 use supervisor_protocol::headers::HostStamp;
 use supervisor_protocol::{BootNonce, Generation, HostId, Nonce, ServiceName, VersionName};
@@ -83,12 +83,12 @@ impl Rig {
 
     pub(crate) fn target(&self, upstream: Upstream) -> Arc<Target> {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
-        let label = TargetLabel {
+        let label = TargetLabel::Generation {
             service: ServiceName::new("devshardd").unwrap(),
             version: VersionName::new("v1").unwrap(),
             generation: Generation(generation),
         };
-        Target::new(label, Nonce::new(format!("nonce{generation}")).unwrap(), upstream, self.clock)
+        Target::new(label, Voucher::Nonce(Nonce::new(format!("nonce{generation}")).unwrap()), upstream, self.clock)
     }
 
     /// Publishes a target for an origin and retires the one before.
