@@ -21,6 +21,7 @@ pub mod isolation;
 pub mod logs;
 pub mod names;
 pub mod reason;
+pub mod router;
 pub mod time;
 
 pub use class::{ByClass, StreamClass};

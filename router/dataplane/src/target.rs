@@ -74,6 +74,8 @@ fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str) -> Option<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upstream {
     Tcp(SocketAddr),
+    /// `name:port`, resolved for each connection.
+    Named(String),
     Unix(PathBuf),
 }
 
@@ -162,6 +164,12 @@ impl Target {
             forecast_ms: millis(book.forecast(now, &CLASS_DEADLINES)),
             longest_since_retired_ms: book.longest_since_retired().map(millis),
         }
+    }
+
+    /// The live leases.
+    #[must_use]
+    pub fn inflight(&self) -> u64 {
+        self.book.lock().counts().total()
     }
 
     /// What the child has answered since it was made a target.

@@ -39,11 +39,8 @@ impl Channel {
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
         let connect = async {
             Ok::<_, io::Error>(match upstream {
-                Upstream::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    Socket::Tcp(stream)
-                }
+                Upstream::Tcp(address) => Socket::tcp(TcpStream::connect(address).await?)?,
+                Upstream::Named(name) => Socket::tcp(TcpStream::connect(name).await?)?,
                 Upstream::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
             })
         };
@@ -140,6 +137,11 @@ enum Socket {
 }
 
 impl Socket {
+    fn tcp(stream: TcpStream) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        Ok(Socket::Tcp(stream))
+    }
+
     fn as_raw(&self) -> SockRef<'_> {
         match self {
             Socket::Tcp(stream) => SockRef::from(stream),

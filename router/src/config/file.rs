@@ -1,0 +1,318 @@
+//! The shape of `router.toml`, and what it means.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use http::{HeaderName, HeaderValue};
+use router_core::members::Listed;
+use router_core::pattern::{KeyTemplate, PathPattern, Route, Routes};
+use router_core::pool::{Policy, PoolSettings, PoolState, Versions};
+use router_dataplane::{PeerRange, PeerRanges};
+use serde::{Deserialize, Deserializer};
+use supervisor_protocol::ServiceName;
+use supervisor_protocol::time::parse_duration;
+
+use super::{AdminConfig, Check, Config, ConfigError, MemberSource, PoolConfig};
+use crate::cli::Cli;
+
+/// Longer than the window in which a load balancer before a router notices that it is unready.
+const ANNOUNCE: Duration = Duration::from_secs(8);
+/// As long as a stream may last.
+const DRAIN: Duration = Duration::from_secs(15 * 60);
+/// The one pool of the quick start.
+const THE_POOL: &str = "upstreams";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    router: RouterTable,
+    #[serde(default, rename = "route")]
+    routes: Vec<RouteTable>,
+    #[serde(default, rename = "pool")]
+    pools: BTreeMap<String, PoolTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouterTable {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    admin_token_file: Option<Utf8PathBuf>,
+    state_dir: Option<Utf8PathBuf>,
+    threads: Option<usize>,
+    trusted_proxies: Option<Vec<Text<PeerRange>>>,
+    /// `Devshard-Ha: true` on every request.
+    #[serde(default)]
+    ha: bool,
+    #[serde(default, deserialize_with = "announce")]
+    announce: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    drain: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteTable {
+    #[serde(rename = "match")]
+    pattern: String,
+    pool: String,
+    key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolTable {
+    #[serde(default)]
+    policy: Policy,
+    hosts: Option<Vec<Host>>,
+    dns: Option<String>,
+    file: Option<Utf8PathBuf>,
+    #[serde(default)]
+    versions: bool,
+    service: Option<ServiceName>,
+    #[serde(default)]
+    state: PoolState,
+    check: Option<String>,
+    check_port: Option<u16>,
+    #[serde(default, deserialize_with = "duration")]
+    check_interval: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    check_timeout: Option<Duration>,
+}
+
+/// `"gpu-1=10.0.0.1:8080"`, or a table where it has a weight.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Host {
+    Short(String),
+    Long(Listed),
+}
+
+/// A value that is read from its text, so that an error has its line and column.
+struct Text<T>(T);
+
+impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Text).map_err(serde::de::Error::custom)
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn announce<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "none" => Ok(Some(Duration::ZERO)),
+        text => parse_duration(text).map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// Reads a file.
+pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> {
+    let file: File = toml::from_str(text)
+        .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+    let wrong =
+        |place: &str, detail: &str| ConfigError::Value { place: format!("{path}: {place}"), detail: detail.to_owned() };
+    let mut pools = BTreeMap::new();
+    for (name, table) in file.pools {
+        let pool = pool(path, &name, table)?;
+        pools.insert(name, pool);
+    }
+    if file.routes.is_empty() {
+        return Err(wrong("[[route]]", "without one, nothing is forwarded"));
+    }
+    let mut routes = Vec::new();
+    for (at, table) in file.routes.into_iter().enumerate() {
+        let place = format!("[[route]] number {}", at + 1);
+        if !pools.contains_key(&table.pool) {
+            return Err(wrong(&format!("{place}, pool"), &format!("there is no [pool.{}]", table.pool)));
+        }
+        routes.push(route(&format!("{path}: {place}"), table)?);
+    }
+    let routes =
+        Routes::new(routes).map_err(|source| ConfigError::Pattern { place: format!("{path}: [[route]]"), source })?;
+    let RouterTable { listen, admin, admin_token_file, state_dir, threads, trusted_proxies, ha, announce, drain } =
+        file.router;
+    if threads == Some(0) {
+        return Err(wrong("[router] threads", "at least one is needed"));
+    }
+    if let (Some(admin), None) = (admin, &admin_token_file)
+        && !admin.ip().is_loopback()
+    {
+        return Err(wrong("[router] admin", "an address that others reach needs admin_token_file"));
+    }
+    Ok(Config {
+        listen,
+        admin: admin.map(|listen| AdminConfig { listen, token_file: admin_token_file }),
+        state_dir,
+        threads,
+        trusted_proxies: trusted_proxies
+            .map_or_else(PeerRanges::none, |ranges| PeerRanges(ranges.into_iter().map(|Text(range)| range).collect())),
+        stamps: if ha { vec![devshard_ha()] } else { Vec::new() },
+        announce: announce.unwrap_or(ANNOUNCE),
+        drain: drain.unwrap_or(DRAIN),
+        routes,
+        pools,
+    })
+}
+
+fn devshard_ha() -> (HeaderName, HeaderValue) {
+    (HeaderName::from_static("devshard-ha"), HeaderValue::from_static("true"))
+}
+
+fn route(place: &str, table: RouteTable) -> Result<Route<String>, ConfigError> {
+    let wrong = |source| ConfigError::Pattern { place: place.to_owned(), source };
+    let pattern = PathPattern::parse(&table.pattern).map_err(wrong)?;
+    let key = match &table.key {
+        Some(key) => KeyTemplate::parse(key, &pattern).map_err(wrong)?,
+        None => KeyTemplate::WholePath,
+    };
+    Ok(Route { pattern, key, to: table.pool })
+}
+
+fn pool(path: &Utf8Path, name: &str, table: PoolTable) -> Result<PoolConfig, ConfigError> {
+    let place = |key: &str| format!("{path}: [pool.{name}] {key}");
+    let wrong = |key: &str, detail: &str| ConfigError::Value { place: place(key), detail: detail.to_owned() };
+    let members = match (table.hosts, table.dns, table.file) {
+        (Some(hosts), None, None) => {
+            let mut listed = Vec::new();
+            for host in hosts {
+                listed.push(match host {
+                    Host::Long(host) => host,
+                    Host::Short(text) => {
+                        text.parse().map_err(|source| ConfigError::Member { place: place("hosts"), source })?
+                    }
+                });
+            }
+            MemberSource::Hosts(listed)
+        }
+        (None, Some(dns), None) => {
+            let (name, port) = dns
+                .rsplit_once(':')
+                .and_then(|(name, port)| Some((name.to_owned(), port.parse::<u16>().ok()?)))
+                .ok_or_else(|| wrong("dns", "it is `name:port`"))?;
+            MemberSource::Dns { name, port }
+        }
+        (None, None, Some(file)) => MemberSource::File(file),
+        _ => return Err(wrong("", "exactly one of hosts, dns and file names its members")),
+    };
+    let check = match table.check.as_deref() {
+        None | Some("auto") => Check::Auto,
+        Some("versiond") => Check::Versiond,
+        Some("tcp") => Check::Tcp,
+        Some(text) => match text.strip_prefix("http:").filter(|path| path.starts_with('/')) {
+            Some(path) => Check::Http(path.to_owned()),
+            None => return Err(wrong("check", "it is auto, versiond, tcp or http:/path")),
+        },
+    };
+    let versions = match (table.versions, table.service) {
+        (true, service) => Versions::Each { service },
+        (false, None) => Versions::Together,
+        (false, Some(_)) => return Err(wrong("service", "it means something with versions = true alone")),
+    };
+    let mut pool = PoolConfig::of(members);
+    pool.settings = PoolSettings { policy: table.policy, versions, state: table.state, ..PoolSettings::default() };
+    pool.check = check;
+    pool.check_port = table.check_port;
+    pool.check_interval = table.check_interval.unwrap_or(pool.check_interval);
+    pool.check_timeout = table.check_timeout.unwrap_or(pool.check_timeout);
+    pool.settings.detection = pool.detection();
+    Ok(pool)
+}
+
+/// What the flags say.
+pub(super) fn quick_start(cli: &Cli) -> Result<Config, ConfigError> {
+    let hosts = cli
+        .upstreams
+        .iter()
+        .map(|text| text.parse().map_err(|source| ConfigError::Member { place: "--upstreams".to_owned(), source }));
+    let hosts: Vec<Listed> = hosts.collect::<Result<_, _>>()?;
+    let routes = Routes::by_key(cli.key.as_deref().unwrap_or("/"), THE_POOL.to_owned())
+        .map_err(|source| ConfigError::Pattern { place: "--key".to_owned(), source })?;
+    if cli.threads == Some(0) {
+        return Err(ConfigError::Value { place: "--threads".to_owned(), detail: "at least one is needed".to_owned() });
+    }
+    Ok(Config {
+        listen: cli.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
+        admin: None,
+        state_dir: None,
+        threads: cli.threads,
+        trusted_proxies: PeerRanges::none(),
+        stamps: Vec::new(),
+        announce: Duration::ZERO,
+        drain: DRAIN,
+        routes,
+        pools: BTreeMap::from([(THE_POOL.to_owned(), PoolConfig::of(MemberSource::Hosts(hosts)))]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+[router]
+listen = "0.0.0.0:8080"
+admin = "127.0.0.1:8404"
+announce = "none"
+[[route]]
+match = "/devshard/{version}/sessions/{session}/*"
+pool = "devshard"
+key = "{session}"
+[[route]]
+match = "/v1/*"
+pool = "edge-api"
+[pool.devshard]
+hosts = ["gpu-1=10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 2 }]
+versions = true
+check_interval = "2s"
+[pool.edge-api]
+policy = "least-inflight"
+dns = "edge-api:9000"
+"#;
+
+    fn wrong(from: &str, to: &str) -> String {
+        assert!(WHOLE.contains(from), "{from}");
+        match parse("router.toml".into(), &WHOLE.replace(from, to)) {
+            Err(error) => super::super::chain(&error),
+            Ok(_) => panic!("{to} is taken"),
+        }
+    }
+
+    #[test]
+    fn a_file_says_where_everything_goes() {
+        let config = parse("router.toml".into(), WHOLE).unwrap();
+        let pool = &config.pools["devshard"];
+        assert_eq!(pool.settings.versions, Versions::Each { service: None });
+        assert_eq!(pool.settings.detection.window, Duration::from_secs(8));
+        let MemberSource::Hosts(hosts) = &pool.members else { panic!("{:?}", pool.members) };
+        assert_eq!((hosts[0].id.as_ref().unwrap().as_str(), hosts[1].weight.0), ("gpu-1", 2));
+        let dns = MemberSource::Dns { name: "edge-api".to_owned(), port: 9000 };
+        assert_eq!((config.pools["edge-api"].members.clone(), config.announce), (dns, Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        for (from, to, said) in [
+            ("listen = \"0.0.0.0:8080\"", "listen = \"8080\"", "line 3"),
+            ("announce = \"none\"", "anounce = \"none\"", "anounce"),
+            ("\"2s\"", "\"2\"", "line 16"),
+            ("pool = \"edge-api\"", "pool = \"edge\"", "[[route]] number 2, pool: there is no [pool.edge]"),
+            ("gpu-1=10.0.0.1:8080", "gpu-1=10.0.0.1", "[pool.devshard] hosts"),
+            ("key = \"{session}\"", "key = \"{sesion}\"", "[[route]] number 1"),
+            ("dns = \"edge-api:9000\"", "dns = \"edge-api\"", "[pool.edge-api] dns"),
+            ("dns = \"edge-api:9000\"", "dns = \"edge-api:9000\"\nfile = \"x\"", "exactly one of"),
+            ("127.0.0.1:8404", "0.0.0.0:8404", "[router] admin"),
+            ("least-inflight", "least", "least"),
+        ] {
+            let text = wrong(from, to);
+            assert!(text.contains(said) && text.contains("router.toml"), "{to}: {text}");
+        }
+    }
+}

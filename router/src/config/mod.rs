@@ -1,0 +1,155 @@
+//! The configuration: `router.toml`, or the flags of the quick start.
+//!
+//! Lives here: what an operator can say, and where it is wrong. Must not live here: a look at the machine.
+
+mod error;
+mod file;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use http::{HeaderName, HeaderValue};
+use router_core::members::{Detection, Listed};
+use router_core::pattern::Routes;
+use router_core::pool::{PoolSettings, Versions};
+use router_dataplane::PeerRanges;
+
+pub use error::{ConfigError, chain};
+
+use crate::cli::Cli;
+
+/// Where the file is looked for when nothing else is said.
+pub const DEFAULT_PATH: &str = "/etc/versiond/router.toml";
+
+/// Everything that an operator can say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub admin: Option<AdminConfig>,
+    /// Where the members that were last known are written down.
+    pub state_dir: Option<Utf8PathBuf>,
+    /// `None`: one for each core.
+    pub threads: Option<usize>,
+    pub trusted_proxies: PeerRanges,
+    /// Set on every request that goes on.
+    pub stamps: Vec<(HeaderName, HeaderValue)>,
+    /// How long it is unready and admits, before it stops; so long whoever is before it may take to notice.
+    pub announce: Duration,
+    /// How long what is in flight may take to finish after that.
+    pub drain: Duration,
+    /// To the name of a pool.
+    pub routes: Routes<String>,
+    pub pools: BTreeMap<String, PoolConfig>,
+}
+
+/// Where operators come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    pub listen: SocketAddr,
+    /// Asked for on every request that changes something, and on all of them unless the listener is on loopback.
+    pub token_file: Option<Utf8PathBuf>,
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    pub settings: PoolSettings,
+    pub members: MemberSource,
+    pub check: Check,
+    /// Where checks go instead of the port that serves.
+    pub check_port: Option<u16>,
+    pub check_interval: Duration,
+    pub check_timeout: Duration,
+}
+
+/// Where the members of a pool are named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberSource {
+    Hosts(Vec<Listed>),
+    /// Every address of a name, with this port.
+    Dns {
+        name: String,
+        port: u16,
+    },
+    /// A JSON array of `{"id", "address", "weight"}`, read again whenever it changes.
+    File(Utf8PathBuf),
+}
+
+/// How a member is asked whether it could serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// As a host with versiond, else as an older one, else by a connection.
+    Auto,
+    Versiond,
+    /// Any 2xx at this path.
+    Http(String),
+    /// A connection.
+    Tcp,
+}
+
+/// Reads what the command line names.
+///
+/// # Errors
+/// The file cannot be read, or says something that means nothing: the text names the place.
+pub fn of(cli: &Cli) -> Result<Config, ConfigError> {
+    if !cli.upstreams.is_empty() {
+        return file::quick_start(cli);
+    }
+    let path = cli.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+    let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+    let mut config = file::parse(&path, &text)?;
+    config.threads = cli.threads.or(config.threads);
+    Ok(config)
+}
+
+impl PoolConfig {
+    /// A pool of these members, with everything else as it is when nothing is said.
+    fn of(members: MemberSource) -> Self {
+        Self {
+            settings: PoolSettings { versions: Versions::Each { service: None }, ..PoolSettings::default() },
+            members,
+            check: Check::Auto,
+            check_port: None,
+            check_interval: Duration::from_secs(1),
+            check_timeout: Duration::from_secs(3),
+        }
+    }
+
+    /// How long it takes to see that a host has gone.
+    fn detection(&self) -> Detection {
+        Detection { window: self.check_interval + 2 * self.check_timeout }
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "listen  {}", self.listen)?;
+        match &self.admin {
+            Some(admin) => writeln!(f, "admin   {}", admin.listen)?,
+            None => writeln!(f, "admin   none")?,
+        }
+        for route in self.routes.iter() {
+            writeln!(f, "route   {}  ->  {}", route.pattern, route.to)?;
+        }
+        for (name, pool) in &self.pools {
+            writeln!(f, "pool    {name}: {:?}, {}", pool.settings.policy, pool.members)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for MemberSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemberSource::Hosts(hosts) => {
+                let names: Vec<&str> = hosts.iter().map(|host| host.address.as_str()).collect();
+                write!(f, "{}", names.join(", "))
+            }
+            MemberSource::Dns { name, port } => write!(f, "the addresses of {name}, port {port}"),
+            MemberSource::File(path) => write!(f, "{path}"),
+        }
+    }
+}
