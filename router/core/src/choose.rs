@@ -41,14 +41,14 @@ pub struct Search {
     stage: Stage,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
     /// Nobody has said that it does not admit this.
     Open,
-    /// Somebody has.
-    Refused,
-    /// The last one was told that it must.
-    LastResort,
+    /// Somebody has, and this one last.
+    Refused { by: MemberId },
+    /// The last one was told that it must. Should it not be there, the one that refused last is told so too.
+    LastResort { then: Option<MemberId> },
 }
 
 /// Whom to send to, and how.
@@ -62,7 +62,8 @@ pub struct Choice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     Ordinary,
-    /// `Versiond-Last-Resort: 1`: every other choice has refused, and this one must admit.
+    /// `Versiond-Last-Resort: 1`: every choice has refused, and this one, the last cordoned where one is known,
+    /// must admit.
     LastResort,
 }
 
@@ -148,7 +149,7 @@ impl View {
         };
         let stage = match choice.attempt {
             Attempt::Ordinary => Stage::Open,
-            Attempt::LastResort => Stage::LastResort,
+            Attempt::LastResort => Stage::LastResort { then: None },
         };
         let search = Search { key, version: ask.version.cloned(), tried: vec![choice.id.clone()], stage };
         Ok((choice, search))
@@ -159,7 +160,7 @@ impl View {
     pub fn failed(&self, search: &mut Search, failed: Failed, spread: Spread<'_>, refusals: &mut Refusals) -> Next {
         let Failed { failure, is_idempotent, body, attempts_left } = failed;
         let scope = self.scope(search.version.as_ref()).ok();
-        search.stage = search.stage.after(failure);
+        search.note(failure);
         if let (Failure::NotAdmitted, Some(scope), Some(id)) = (failure, scope, search.tried.last())
             && let Some(drain) = scope.roles.get(id).copied().and_then(Role::sessions)
         {
@@ -169,7 +170,7 @@ impl View {
             Decision::RetryElsewhere => {
                 let order = scope.map(|scope| self.order(scope, search.key, spread, refusals)).unwrap_or_default();
                 let next = order.into_iter().find(|id| !search.tried.contains(id));
-                if let (Some(id), Stage::Open | Stage::Refused) = (next, search.stage) {
+                if let (Some(id), Stage::Open | Stage::Refused { .. }) = (next, &search.stage) {
                     search.tried.push(id.clone());
                     return Next::Try(Choice { id: id.clone(), attempt: Attempt::Ordinary });
                 }
@@ -179,14 +180,17 @@ impl View {
         };
         // What nobody has begun may be asked for once more, whatever the budget says.
         let may_insist = decide(failure, is_idempotent, body, 1) == Decision::RetryElsewhere;
-        match (search.stage, scope.and_then(|scope| scope.last_resort.as_ref())) {
-            (Stage::Refused, Some(id)) if may_insist => {
-                search.stage = Stage::LastResort;
-                search.tried.push(id.clone());
-                Next::Try(Choice { id: id.clone(), attempt: Attempt::LastResort })
-            }
-            (Stage::Open | Stage::Refused | Stage::LastResort, _) => Next::GiveUp(refusal),
-        }
+        let (id, then) = match (&search.stage, scope.and_then(|scope| scope.last_resort.as_ref())) {
+            (Stage::Refused { by }, Some(last)) if may_insist => (last, Some(by).filter(|by| *by != last)),
+            // It may drain without its word having come yet.
+            (Stage::Refused { by }, None) if may_insist => (by, None),
+            (Stage::LastResort { then: Some(by) }, _) if may_insist && failure == Failure::NotSent => (by, None),
+            (Stage::Open | Stage::Refused { .. } | Stage::LastResort { .. }, _) => return Next::GiveUp(refusal),
+        };
+        let choice = Choice { id: id.clone(), attempt: Attempt::LastResort };
+        search.stage = Stage::LastResort { then: then.cloned() };
+        search.tried.push(choice.id.clone());
+        Next::Try(choice)
     }
 
     /// Who would be chosen, who would be next, and why nobody else.
@@ -268,12 +272,13 @@ impl View {
     }
 }
 
-impl Stage {
-    const fn after(self, failure: Failure) -> Self {
-        match (self, failure) {
-            (Stage::LastResort, _) => Stage::LastResort,
-            (Stage::Refused, _) | (Stage::Open, Failure::NotAdmitted) => Stage::Refused,
-            (Stage::Open, Failure::NotSent | Failure::NoResponse | Failure::BadResponse) => Stage::Open,
+impl Search {
+    fn note(&mut self, failure: Failure) {
+        match (&self.stage, failure, self.tried.last()) {
+            (Stage::Open | Stage::Refused { .. }, Failure::NotAdmitted, Some(by)) => {
+                self.stage = Stage::Refused { by: by.clone() };
+            }
+            (Stage::Open | Stage::Refused { .. } | Stage::LastResort { .. }, _, _) => {}
         }
     }
 }

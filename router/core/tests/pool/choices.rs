@@ -113,6 +113,8 @@ fn f52_f63_the_next_choice_is_the_next_of_the_order_and_nothing_is_sent_twice_th
     let (first, mut search) = world.begin("v1", "x").unwrap();
     let next = [world.fails(&mut search, NotAdmitted), world.fails(&mut search, NotSent)];
     assert_eq!([vec![first], next.to_vec()].concat(), order);
+    // Somebody has said that it drains: the last who did is asked once more, and must admit.
+    assert_eq!(world.fails(&mut search, NotSent), format!("{}!", order[0]));
     assert_eq!(world.fails(&mut search, NotAdmitted), "child_draining");
     let (_, mut search) = world.begin("v1", "x").unwrap();
     assert_eq!(world.fails(&mut search, NoResponse), "child_broke");
