@@ -9,6 +9,7 @@ mod reason;
 
 use std::collections::BTreeMap;
 
+use supervisor_protocol::headers::NotAdmitted;
 use supervisor_protocol::{BootNonce, VersionName};
 
 use crate::drain::OwnDrains;
@@ -88,6 +89,14 @@ impl View {
         let roles = scopes.flat_map(|scope| &scope.roles);
         let sessions = roles.filter_map(|(id, role)| Some((id.clone(), role.sessions()?)));
         sessions.collect()
+    }
+}
+
+impl Seat {
+    /// Whether a refusal before work is this host's own word. Anybody else's is an ordinary 503.
+    #[must_use]
+    pub fn believes(&self, refusal: &NotAdmitted) -> bool {
+        self.boot.as_ref().is_some_and(|boot| boot.as_str() == refusal.nonce.as_str())
     }
 }
 

@@ -145,3 +145,14 @@ fn every_host_is_either_a_candidate_or_left_out_with_a_reason() {
     out.sort();
     assert_eq!(out, ["a silent", "b cordoned", "y identity_mismatch"]);
 }
+
+#[test]
+fn f63_a_refusal_is_believed_with_the_nonce_of_that_host_alone() {
+    let mut world = World::of(&[Host::new("a")]);
+    world.list(&["10.0.0.1:8080", "p=10.0.0.2:8080"]);
+    world.hears(2, Answer::Connected);
+    let view = world.pool.view();
+    let believed = |name: &str, value: &str| view.seat(&id(name)).unwrap().believes(&value.parse().unwrap());
+    assert!(believed("a", "draining; nonce=b1"));
+    assert!(!believed("a", "draining; nonce=b2") && !believed("p", "draining; nonce=b1"));
+}
