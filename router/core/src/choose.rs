@@ -62,8 +62,8 @@ pub struct Choice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     Ordinary,
-    /// `Versiond-Last-Resort: 1`: every choice has refused, and this one, the last cordoned where one is known,
-    /// must admit.
+    /// `Versiond-Last-Resort: 1`: nobody else is left, and this one, the last cordoned where one is known, must
+    /// admit.
     LastResort,
 }
 
@@ -158,39 +158,32 @@ impl View {
     /// The next choice after a failure, among those that are left now. What a host did not admit while it
     /// drains session by session is remembered in `refusals`.
     pub fn failed(&self, search: &mut Search, failed: Failed, spread: Spread<'_>, refusals: &mut Refusals) -> Next {
-        let Failed { failure, is_idempotent, body, attempts_left } = failed;
         let scope = self.scope(search.version.as_ref()).ok();
-        search.note(failure);
-        if let (Failure::NotAdmitted, Some(scope), Some(id)) = (failure, scope, search.tried.last())
-            && let Some(drain) = scope.roles.get(id).copied().and_then(Role::sessions)
-        {
-            refusals.note(id, drain, search.key);
+        if failed.failure == Failure::NotAdmitted {
+            search.refused();
+            if let (Some(scope), Some(id)) = (scope, search.tried.last())
+                && let Some(drain) = scope.roles.get(id).copied().and_then(Role::sessions)
+            {
+                refusals.note(id, drain, search.key);
+            }
         }
-        let refusal = match decide(failure, is_idempotent, body, attempts_left) {
+        let refusal = match failed.decide(failed.attempts_left) {
             Decision::RetryElsewhere => {
                 let order = scope.map(|scope| self.order(scope, search.key, spread, refusals)).unwrap_or_default();
-                let next = order.into_iter().find(|id| !search.tried.contains(id));
-                if let (Some(id), Stage::Open | Stage::Refused { .. }) = (next, &search.stage) {
-                    search.tried.push(id.clone());
-                    return Next::Try(Choice { id: id.clone(), attempt: Attempt::Ordinary });
+                match search.next(order) {
+                    Some(choice) => return Next::Try(choice),
+                    None => failed.refusal(),
                 }
-                refusal(failure)
             }
             Decision::GiveUp(refusal) => refusal,
         };
         // What nobody has begun may be asked for once more, whatever the budget says.
-        let may_insist = decide(failure, is_idempotent, body, 1) == Decision::RetryElsewhere;
-        let (id, then) = match (&search.stage, scope.and_then(|scope| scope.last_resort.as_ref())) {
-            (Stage::Refused { by }, Some(last)) if may_insist => (last, Some(by).filter(|by| *by != last)),
-            // It may drain without its word having come yet.
-            (Stage::Refused { by }, None) if may_insist => (by, None),
-            (Stage::LastResort { then: Some(by) }, _) if may_insist && failure == Failure::NotSent => (by, None),
-            (Stage::Open | Stage::Refused { .. } | Stage::LastResort { .. }, _) => return Next::GiveUp(refusal),
+        let last = scope.and_then(|scope| scope.last_resort.as_ref());
+        let choice = match failed.decide(1) {
+            Decision::RetryElsewhere => search.insist(last, failed.failure),
+            Decision::GiveUp(_) => None,
         };
-        let choice = Choice { id: id.clone(), attempt: Attempt::LastResort };
-        search.stage = Stage::LastResort { then: then.cloned() };
-        search.tried.push(choice.id.clone());
-        Next::Try(choice)
+        choice.map_or(Next::GiveUp(refusal), Next::Try)
     }
 
     /// Who would be chosen, who would be next, and why nobody else.
@@ -273,20 +266,50 @@ impl View {
 }
 
 impl Search {
-    fn note(&mut self, failure: Failure) {
-        match (&self.stage, failure, self.tried.last()) {
-            (Stage::Open | Stage::Refused { .. }, Failure::NotAdmitted, Some(by)) => {
-                self.stage = Stage::Refused { by: by.clone() };
-            }
-            (Stage::Open | Stage::Refused { .. } | Stage::LastResort { .. }, _, _) => {}
+    fn refused(&mut self) {
+        match (&self.stage, self.tried.last()) {
+            (Stage::Open | Stage::Refused { .. }, Some(by)) => self.stage = Stage::Refused { by: by.clone() },
+            (Stage::Open | Stage::Refused { .. } | Stage::LastResort { .. }, _) => {}
         }
+    }
+
+    fn next(&mut self, order: Vec<&MemberId>) -> Option<Choice> {
+        match self.stage {
+            Stage::Open | Stage::Refused { .. } => {}
+            Stage::LastResort { .. } => return None,
+        }
+        let id = order.into_iter().find(|id| !self.tried.contains(id))?.clone();
+        self.tried.push(id.clone());
+        Some(Choice { id, attempt: Attempt::Ordinary })
+    }
+
+    /// Nobody is left to ask: the last cordoned host must admit, or whoever refused last.
+    fn insist(&mut self, last: Option<&MemberId>, failure: Failure) -> Option<Choice> {
+        let (id, then) = match (&self.stage, last) {
+            (Stage::Refused { by }, Some(last)) => (last.clone(), Some(by.clone()).filter(|by| by != last)),
+            // It may drain without its word having come yet.
+            (Stage::Refused { by }, None) => (by.clone(), None),
+            // Nobody is there, and one that is cordoned still admits.
+            (Stage::Open, Some(last)) if !self.tried.contains(last) => (last.clone(), None),
+            (Stage::LastResort { then: Some(by) }, _) if failure == Failure::NotSent => (by.clone(), None),
+            (Stage::Open | Stage::LastResort { .. }, _) => return None,
+        };
+        self.stage = Stage::LastResort { then };
+        self.tried.push(id.clone());
+        Some(Choice { id, attempt: Attempt::LastResort })
     }
 }
 
-/// What a client is told when nobody is left.
-const fn refusal(failure: Failure) -> Refusal {
-    match decide(failure, false, BodyState::Streaming, 0) {
-        Decision::GiveUp(refusal) => refusal,
-        Decision::RetryElsewhere => Refusal::NotServing,
+impl Failed {
+    const fn decide(self, attempts_left: u32) -> Decision {
+        decide(self.failure, self.is_idempotent, self.body, attempts_left)
+    }
+
+    /// What a client is told when nobody is left.
+    const fn refusal(self) -> Refusal {
+        match self.decide(0) {
+            Decision::GiveUp(refusal) => refusal,
+            Decision::RetryElsewhere => Refusal::NotServing,
+        }
     }
 }

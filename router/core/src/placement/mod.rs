@@ -98,10 +98,13 @@ impl<I: Ord + AsRef<str>> Placement<I> {
                     (first, greatest) = (start + at, hash);
                 }
             }
-            let found = (first, Score::new(greatest, run.weight));
             best = match best {
-                Some(best) if self.order(best, found) == Ordering::Less => Some(best),
-                Some(_) | None => Some(found),
+                Some((at, score)) if score.is_safe_from(greatest, run.weight) => Some((at, score)),
+                Some(best) => {
+                    let found = (first, Score::new(greatest, run.weight));
+                    Some(if self.order(best, found) == Ordering::Less { best } else { found })
+                }
+                None => Some((first, Score::new(greatest, run.weight))),
             };
             start = run.end;
         }

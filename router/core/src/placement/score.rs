@@ -50,6 +50,14 @@ impl Score {
     pub(super) fn new(hash: u64, weight: Weight) -> Self {
         Self { distance: distance(hash), weight, hash }
     }
+
+    /// Whether a host of that weight is worse for sure, seen without a logarithm: `-log2(u)` is more than
+    /// `1 - u`, by more than what rounding takes away.
+    #[inline]
+    pub(super) fn is_safe_from(self, hash: u64, weight: Weight) -> bool {
+        let at_least = (!hash >> 24).saturating_sub(2);
+        at_least * u64::from(self.weight.0) > self.distance * u64::from(weight.0)
+    }
 }
 
 impl Ord for Score {

@@ -126,6 +126,15 @@ fn f63_when_everybody_has_refused_the_last_cordoned_host_must_admit() {
 }
 
 #[test]
+fn f62_f63_where_the_ready_ones_are_not_there_a_cordoned_one_still_admits() {
+    let mut world = three();
+    world.says(1, &cordoned("a"));
+    let (_, mut search) = world.begin("v1", "x").unwrap();
+    let next: Vec<String> = (0..3).map(|_| world.fails(&mut search, NotSent)).collect();
+    assert_eq!(next[1..], ["a!", "child_unreachable"]);
+}
+
+#[test]
 fn f63_a_refusal_is_insisted_on_also_without_budget_but_not_with_a_body_that_is_gone() {
     use router_core::choose::{Failed, Next};
     use router_core::retry::BodyState;
