@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// The table that `docs` of the router show.
@@ -145,4 +147,22 @@ fn a_bad_key_is_refused_with_its_place() {
         to: (),
     });
     assert_eq!(Routes::new(twice.into()).unwrap_err().fault, Fault::SamePaths);
+}
+
+proptest! {
+    #[test]
+    fn a_pattern_reads_back_as_it_is_written(text in "(/(devshard|v1|[{]version[}]|[{]id[}]|[a-z]{1,3}|[*]|))*") {
+        if let Ok(pattern) = PathPattern::parse(&text) {
+            prop_assert_eq!(PathPattern::parse(&pattern.to_string()), Ok(pattern));
+        }
+    }
+
+    #[test]
+    fn any_path_leads_somewhere_and_the_optional_prefix_changes_nothing(path in "(/[a-z0-9%.{*]{0,6}){1,6}|[ -~]{0,12}") {
+        let routes = table();
+        let led = found(&routes, &path);
+        if path.starts_with('/') && !path.starts_with("/devshard/") {
+            prop_assert_eq!(found(&routes, &format!("/devshard{path}")), led);
+        }
+    }
 }

@@ -22,9 +22,11 @@ pub(super) fn view(settings: &PoolSettings, members: &Members, own: &OwnDrains, 
         (version, maker.finish(sorted, merged(pool, last)))
     });
     let versions: BTreeMap<VersionName, ScopeView> = versions.collect();
-    let any_version = match settings.versions {
-        Versions::Together => AnyVersion::Whole,
-        Versions::Each { .. } => {
+    let any_version = match (&settings.versions, settings.state) {
+        (Versions::Together, _) => AnyVersion::Whole,
+        // Of several that name no version nobody knows which one holds it.
+        (Versions::Each { .. }, PoolState::Local) => AnyVersion::Nobody,
+        (Versions::Each { .. }, PoolState::Shared) => {
             let sorted = maker.sort(None, |member| member.id().is_some() && !member.has_versions());
             let panic = sorted.panic(settings, Rule::Pool);
             let plain = maker.finish(sorted, panic);

@@ -103,6 +103,12 @@ fn a_version_that_nobody_has_is_refused_and_never_guessed() {
     world.list(&["10.0.0.1:8080", "10.0.0.2:8080", "p=10.0.0.3:8080"]);
     world.hears(3, Answer::Connected);
     assert_eq!([world.begin("v9", "x").unwrap().0, world.begin("v1", "x").unwrap().0], ["p", "p"]);
+    let mut local = World::with(crate::support::local());
+    local.list(&["p=10.0.0.1:8080", "q=10.0.0.2:8080"]);
+    for at in [1, 2] {
+        local.hears(at, Answer::Connected);
+    }
+    assert_eq!(local.begin("v9", "x").unwrap_err(), Unavailable::UnknownVersion);
 }
 
 #[test]
