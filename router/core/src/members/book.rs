@@ -155,29 +155,7 @@ impl Members {
     /// Takes in what one check of one address brought. What is not listed has no say.
     pub fn hear(&mut self, address: &Address, answer: Answer, now: Tick) {
         let Some(member) = self.members.get_mut(address) else { return };
-        let called = match answer {
-            Answer::Word(word) => {
-                let called = (MemberId::from(&word.id), Some(word.boot.clone()));
-                member.health.word(word, now);
-                Some(called)
-            }
-            Answer::Checks(versions) => {
-                member.health.checks(versions, now);
-                Some((member.plain_id(), None))
-            }
-            Answer::Connected => {
-                member.health.connected();
-                Some((member.plain_id(), None))
-            }
-            Answer::Overloaded => {
-                member.health.overloaded();
-                None
-            }
-            Answer::Silent(silence) => {
-                member.health.silence(silence, now);
-                None
-            }
-        };
+        let called = member.hear(answer, now);
         if let Some((id, boot)) = called {
             self.judge(address, id, boot, now);
         }
@@ -359,6 +337,37 @@ impl Member {
             Some(Said::Host(_) | Said::Checks(_)) => true,
             Some(Said::Plain) | None => false,
         }
+    }
+
+    /// Takes in an answer; gives back what it calls itself by it, if it does.
+    fn hear(&mut self, answer: Answer, now: Tick) -> Option<(MemberId, Option<BootNonce>)> {
+        let heard = match &self.health {
+            Health::Answering { said, .. } => Some(said),
+            Health::Unknown { .. } | Health::Silent { .. } => None,
+        };
+        match (answer, heard) {
+            (Answer::Word(word), _) => {
+                let called = (MemberId::from(&word.id), Some(word.boot.clone()));
+                self.health.word(word, now);
+                return Some(called);
+            }
+            (Answer::Checks(versions), None | Some(Said::Checks(_) | Said::Plain)) => {
+                self.health.checks(versions, now);
+            }
+            (Answer::Connected, None | Some(Said::Plain)) => self.health.connected(),
+            // Whoever speaks better than that has not become another one meanwhile, nor taken a word back.
+            (Answer::Checks(_), Some(Said::Host(_)))
+            | (Answer::Connected, Some(Said::Host(_) | Said::Checks(_)))
+            | (Answer::Overloaded, _) => {
+                self.health.overloaded();
+                return None;
+            }
+            (Answer::Silent(silence), _) => {
+                self.health.silence(silence, now);
+                return None;
+            }
+        }
+        Some((self.plain_id(), None))
     }
 
     fn plain_id(&self) -> MemberId {

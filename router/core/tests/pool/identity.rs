@@ -95,6 +95,21 @@ fn f65_a_plain_member_is_called_by_its_name_and_takes_no_identity_of_a_host() {
 }
 
 #[test]
+fn f48_a_host_that_for_once_is_taken_for_a_plain_member_keeps_its_identity_and_its_word() {
+    let mut world = two();
+    world.says(1, &Host::new("a").slots(&[("v1", false)]));
+    let before = world.all();
+    world.hears(1, Answer::Connected);
+    world.hears(1, Answer::Checks([("v1".parse().unwrap(), true)].into()));
+    assert_eq!((world.all(), world.chosen()), (before, vec!["b".to_owned()]));
+    // After a silence it may have become another one.
+    world.silent(1, Silence::Refused);
+    world.hears(1, Answer::Connected);
+    world.hears(1, Answer::Connected);
+    assert_eq!(world.chosen(), ["10.0.0.1:8080", "b"]);
+}
+
+#[test]
 fn f65_what_was_known_before_a_restart_of_the_router_still_counts() {
     let mut world = two();
     world.says(3, &Host::booted("c", "b1"));
