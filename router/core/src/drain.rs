@@ -37,6 +37,17 @@ pub enum NotDrained {
     HasAWord(MemberId),
 }
 
+impl NotDrained {
+    /// The wire name.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            NotDrained::NoMember(_) => "unknown_host",
+            NotDrained::HasAWord(_) => "drain_it_there",
+        }
+    }
+}
+
 /// The keys that hosts have not admitted while they drain session by session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Refusals(BTreeMap<MemberId, Refused>);

@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 use router_core::members::ListedError;
-use router_core::segments::PatternError;
+use router_core::route::PatternError;
 
 /// Why a configuration is none.
 #[derive(Debug, thiserror::Error)]

@@ -150,3 +150,28 @@ impl Alarm {
         }
     }
 }
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Alarm::Panic(kept) => {
+                let names: Vec<&str> = kept.members.iter().map(MemberId::as_str).collect();
+                let why = match kept.cause {
+                    Cause::LastReady => "nobody else is ready",
+                    Cause::MoreThanHalf => "more than half of the pool fell silent at once",
+                };
+                write!(f, "{} do not answer and are tried all the same: {why}", names.join(", "))
+            }
+            Alarm::AllCordoned { used } => {
+                write!(f, "every host that is left is cordoned or drained; {used} is used")
+            }
+            Alarm::AllLeaving { used } => write!(f, "every host that is left is on its way out; {used} is used"),
+            Alarm::SecondLocal { first, refused } => {
+                write!(f, "{refused} is ready for what only {first} may hold, and is refused")
+            }
+            Alarm::Identity { address, called, conflict } => {
+                write!(f, "{address} calls itself {called} and stays out: {}", OutReason::Identity(conflict.clone()))
+            }
+        }
+    }
+}
