@@ -4,8 +4,8 @@
 //! list, hear, tick, drain ──▶ Pool ──view()──▶ View ──choose()──▶ Search ──failed()──▶ the next choice
 //! ```
 //!
-//! A shell keeps one pool per `[pool.X]`, calls one method per event, and publishes a new view whenever it
-//! differs from the last. Lives here: the settings of a pool and what must outlive one event. Must not live
+//! A shell keeps one pool per `[pool.X]`, calls one method per event, and publishes a new view whenever the
+//! revision has grown. Lives here: the settings of a pool and what must outlive one event. Must not live
 //! here: checks, sockets, and counting what is in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +69,7 @@ pub struct Pool {
     own_drains: OwnDrains,
     /// With `state = local`: whose word each version follows.
     holders: Holders,
+    revision: u64,
 }
 
 /// By version; by nothing where versions are ready together.
@@ -97,7 +98,7 @@ impl Pool {
     #[must_use]
     pub fn new(settings: PoolSettings, now: Tick) -> Self {
         let members = Members::new(settings.detection, now);
-        Self { settings, members, own_drains: OwnDrains::default(), holders: Holders::new() }
+        Self { settings, members, own_drains: OwnDrains::default(), holders: Holders::new(), revision: 0 }
     }
 
     /// Takes in what was written down before a restart: once, after the configuration was listed. Without a
@@ -115,6 +116,7 @@ impl Pool {
         self.members.remember(&members.into_iter().map(|member| (member.address, member.id)).collect());
         self.own_drains = own_drains;
         self.holders = holders.into_iter().collect();
+        self.revision += 1;
         self.tick(now);
     }
 
@@ -149,10 +151,16 @@ impl Pool {
     /// Does what time alone brings, at [`Pool::wake`] or later.
     pub fn tick(&mut self, now: Tick) {
         self.members.settle(now);
-        self.own_drains.follow(&self.members);
+        if !self.own_drains.follow(&self.members).is_empty() {
+            self.revision += 1;
+        }
         match self.settings.state {
             PoolState::Shared => {}
-            PoolState::Local => self.settle_holders(),
+            PoolState::Local => {
+                let before = self.holders.clone();
+                self.settle_holders();
+                self.revision += u64::from(self.holders != before);
+            }
         }
     }
 
@@ -165,6 +173,7 @@ impl Pool {
     /// Drains a member that cannot say it itself.
     pub fn drain(&mut self, id: &MemberId, now: Tick) -> Result<(), NotDrained> {
         self.own_drains.begin(id, &self.members)?;
+        self.revision += 1;
         self.tick(now);
         Ok(())
     }
@@ -172,8 +181,15 @@ impl Pool {
     /// Takes [`Pool::drain`] back. False when there was none.
     pub fn undrain(&mut self, id: &MemberId, now: Tick) -> bool {
         let was_drained = self.own_drains.end(id);
+        self.revision += u64::from(was_drained);
         self.tick(now);
         was_drained
+    }
+
+    /// Grows by everything that a view may show: the same number, the same view. Most answers bring nothing.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision + self.members.revision()
     }
 
     /// What requests are placed by from now on.

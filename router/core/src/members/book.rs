@@ -31,6 +31,7 @@ pub struct Members {
     detection: Detection,
     views: Views,
     members: BTreeMap<Address, Member>,
+    revision: u64,
 }
 
 /// Whether a router knows enough to be ready.
@@ -99,7 +100,8 @@ impl Members {
     /// Nobody yet.
     #[must_use]
     pub fn new(detection: Detection, now: Tick) -> Self {
-        Self { detection, views: Views::Gathering { until: now.after(detection.window) }, members: BTreeMap::new() }
+        let views = Views::Gathering { until: now.after(detection.window) };
+        Self { detection, views, members: BTreeMap::new(), revision: 0 }
     }
 
     /// What the addresses were called before a restart. Given once, after the first listing.
@@ -139,7 +141,11 @@ impl Members {
         });
         for (address, listed) in listed {
             match self.members.get_mut(&address) {
-                Some(member) => member.listed = listed,
+                Some(member) if member.listed == listed => {}
+                Some(member) => {
+                    member.listed = listed;
+                    self.revision += 1;
+                }
                 None => {
                     relisted.added.insert(address.clone());
                     let identity = Identity::Unsaid { remembered: None };
@@ -148,6 +154,9 @@ impl Members {
                 }
             }
         }
+        if !(relisted.added.is_empty() && relisted.removed.is_empty()) {
+            self.revision += 1;
+        }
         self.settle(now);
         relisted
     }
@@ -155,7 +164,11 @@ impl Members {
     /// Takes in what one check of one address brought. What is not listed has no say.
     pub fn hear(&mut self, address: &Address, answer: Answer, now: Tick) {
         let Some(member) = self.members.get_mut(address) else { return };
+        let before = member.health.clone();
         let called = member.hear(answer, now);
+        if member.health != before {
+            self.revision += 1;
+        }
         if let Some((id, boot)) = called {
             self.judge(address, id, boot, now);
         }
@@ -164,28 +177,22 @@ impl Members {
 
     /// Does what time alone brings: views become known, a free identity goes to whoever answers to it.
     pub fn settle(&mut self, now: Tick) {
-        let waiting: Vec<(Address, MemberId, Option<BootNonce>)> = self
-            .members
-            .iter()
-            .filter_map(|(address, member)| match (&member.identity, &member.health) {
-                (Identity::In { id, boot } | Identity::Out { id, boot, .. }, Health::Answering { .. }) => {
-                    let id = if boot.is_some() { id.clone() } else { member.plain_id() };
-                    Some((address.clone(), id, boot.clone()))
-                }
-                (Identity::Unsaid { .. } | Identity::In { .. } | Identity::Out { .. }, _) => None,
-            })
-            .collect();
-        for (address, id, boot) in waiting {
+        let doubtful = self.members.iter().filter_map(|(address, member)| member.doubtful(address));
+        for (address, id, boot) in doubtful.collect::<Vec<_>>() {
             self.judge(&address, id, boot, now);
         }
         let has_answered = |member: &Member| !matches!(member.health, Health::Unknown { .. });
-        self.views = match self.views {
+        let is_known = match self.views {
             Views::Gathering { until } if now < until => {
-                let is_known = !self.members.is_empty() && self.members.values().all(has_answered);
-                if is_known { Views::Known } else { Views::Gathering { until } }
+                !self.members.is_empty() && self.members.values().all(has_answered)
             }
-            Views::Gathering { .. } | Views::Known => Views::Known,
+            Views::Gathering { .. } => true,
+            Views::Known => return,
         };
+        if is_known {
+            self.views = Views::Known;
+            self.revision += 1;
+        }
     }
 
     /// When [`Members::settle`] should be called next, and why.
@@ -205,6 +212,12 @@ impl Members {
             | Identity::In { .. } => None,
         });
         free.chain(views).min()
+    }
+
+    /// Grows by everything that a view may show.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Whether a router knows enough to be ready.
@@ -253,21 +266,17 @@ impl Members {
         if conflict.is_none() {
             let others = self.members.iter_mut().filter(|(other, member)| *other != address && member.claims(&id));
             for (_, other) in others {
-                other.identity = match &other.identity {
-                    Identity::In { id, boot } => {
-                        let conflict = Conflict::Taken { by: address.clone() };
-                        Identity::Out { id: id.clone(), boot: boot.clone(), conflict }
-                    }
-                    Identity::Unsaid { .. } => Identity::Unsaid { remembered: None },
-                    Identity::Out { .. } => continue,
-                };
+                self.revision += 1;
+                other.yield_to(address);
             }
         }
-        if let Some(member) = self.members.get_mut(address) {
-            member.identity = match conflict {
-                None => Identity::In { id, boot },
-                Some(conflict) => Identity::Out { id, boot, conflict },
-            };
+        let identity = match conflict {
+            None => Identity::In { id, boot },
+            Some(conflict) => Identity::Out { id, boot, conflict },
+        };
+        if let Some(member) = self.members.get_mut(address).filter(|member| member.identity != identity) {
+            member.identity = identity;
+            self.revision += 1;
         }
     }
 
@@ -368,6 +377,30 @@ impl Member {
             }
         }
         Some((self.plain_id(), None))
+    }
+
+    /// One that answers, and whose identity another listing or the passing of time may decide otherwise.
+    fn doubtful(&self, address: &Address) -> Option<(Address, MemberId, Option<BootNonce>)> {
+        match (&self.identity, &self.health) {
+            (Identity::In { id, boot } | Identity::Out { id, boot, .. }, Health::Answering { .. }) => {
+                let called = if boot.is_some() { id.clone() } else { self.plain_id() };
+                let is_settled = self.id() == Some(&called) && self.listed.id.as_ref().is_none_or(|id| *id == called);
+                (!is_settled).then(|| (address.clone(), called, boot.clone()))
+            }
+            (Identity::Unsaid { .. } | Identity::In { .. } | Identity::Out { .. }, _) => None,
+        }
+    }
+
+    /// Another has become who this one was.
+    fn yield_to(&mut self, by: &Address) {
+        self.identity = match &self.identity {
+            Identity::In { id, boot } => {
+                let conflict = Conflict::Taken { by: by.clone() };
+                Identity::Out { id: id.clone(), boot: boot.clone(), conflict }
+            }
+            Identity::Unsaid { .. } => Identity::Unsaid { remembered: None },
+            Identity::Out { .. } => return,
+        };
     }
 
     fn plain_id(&self) -> MemberId {

@@ -49,20 +49,20 @@ pub struct Placement<I> {
     hosts: Vec<Host<I>>,
     /// The seeds alone, in the same order: what a lookup reads.
     seeds: Vec<Seed>,
-    /// Where each run of one weight ends.
-    runs: Vec<Run>,
+    weights: Weights,
+}
+
+/// The weights alone, in the same order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Weights {
+    Equal,
+    Unequal(Vec<Weight>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Host<I> {
     id: I,
     weight: Weight,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
-    weight: Weight,
-    end: usize,
 }
 
 impl<I: Ord + AsRef<str>> Placement<I> {
@@ -72,43 +72,20 @@ impl<I: Ord + AsRef<str>> Placement<I> {
         let mut hosts: Vec<Host<I>> = hosts.into_iter().map(|(id, weight)| Host { id, weight }).collect();
         hosts.sort_by_key(|host| std::cmp::Reverse(host.weight));
         let seeds = hosts.iter().map(|host| Seed::of(host.id.as_ref())).collect();
-        let mut runs: Vec<Run> = Vec::new();
-        for (at, host) in hosts.iter().enumerate() {
-            match runs.last_mut() {
-                Some(run) if run.weight == host.weight => run.end = at + 1,
-                Some(_) | None => runs.push(Run { weight: host.weight, end: at + 1 }),
-            }
-        }
-        Self { hosts, seeds, runs }
+        let is_equal = hosts.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        let weights = || hosts.iter().map(|host| host.weight).collect();
+        let weights = if is_equal { Weights::Equal } else { Weights::Unequal(weights()) };
+        Self { hosts, seeds, weights }
     }
 
     /// The first choice for a key; `None` in an empty set.
     #[must_use]
     pub fn first(&self, key: KeyHash) -> Option<&I> {
-        let mut start = 0;
-        let mut best: Option<(usize, Score)> = None;
-        for run in &self.runs {
-            // Within one weight the greater hash has the better score, and of two equal ones the lower
-            // identity comes first: no logarithm is needed.
-            let mut first = start;
-            let mut greatest = self.seeds[start].with(key);
-            for (at, seed) in self.seeds[start..run.end].iter().enumerate().skip(1) {
-                let hash = seed.with(key);
-                if hash > greatest {
-                    (first, greatest) = (start + at, hash);
-                }
-            }
-            best = match best {
-                Some((at, score)) if score.is_safe_from(greatest, run.weight) => Some((at, score)),
-                Some(best) => {
-                    let found = (first, Score::new(greatest, run.weight));
-                    Some(if self.order(best, found) == Ordering::Less { best } else { found })
-                }
-                None => Some((first, Score::new(greatest, run.weight))),
-            };
-            start = run.end;
-        }
-        best.map(|(at, _)| &self.hosts[at].id)
+        let at = match &self.weights {
+            Weights::Equal => self.first_of_equal(key),
+            Weights::Unequal(weights) => self.first_of_unequal(weights, key),
+        };
+        self.hosts.get(at).map(|host| &host.id)
     }
 
     /// Every host, the first choice first: each of the others is the first choice in a set without those
@@ -137,6 +114,37 @@ impl<I: Ord + AsRef<str>> Placement<I> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.hosts.is_empty()
+    }
+
+    /// With one weight the greater hash has the better score, and of two equal ones the lower identity comes
+    /// first: no logarithm is needed.
+    fn first_of_equal(&self, key: KeyHash) -> usize {
+        let (mut first, mut greatest) = (0, 0);
+        for (at, seed) in self.seeds.iter().enumerate() {
+            let hash = seed.with(key);
+            if hash > greatest {
+                (first, greatest) = (at, hash);
+            }
+        }
+        first
+    }
+
+    /// The heaviest come first, so that few of the others need a logarithm to be seen to be worse.
+    fn first_of_unequal(&self, weights: &[Weight], key: KeyHash) -> usize {
+        let hosts = self.seeds.iter().zip(weights).map(|(seed, weight)| (seed.with(key), *weight));
+        let mut hosts = hosts.enumerate();
+        let Some((at, (hash, weight))) = hosts.next() else { return 0 };
+        let mut best = (at, Score::new(hash, weight));
+        for (at, (hash, weight)) in hosts {
+            if best.1.is_safe_from(hash, weight) {
+                continue;
+            }
+            let found = (at, Score::new(hash, weight));
+            if self.order(found, best) == Ordering::Less {
+                best = found;
+            }
+        }
+        best.0
     }
 
     fn order(&self, (a, of_a): (usize, Score), (b, of_b): (usize, Score)) -> Ordering {

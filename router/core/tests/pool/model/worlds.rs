@@ -41,6 +41,7 @@ pub(crate) struct Worlds {
 struct Before {
     choices: Vec<Option<MemberId>>,
     view: View,
+    revision: u64,
     seats: BTreeMap<MemberId, (Address, bool)>,
 }
 
@@ -194,6 +195,7 @@ impl Worlds {
     /// move what they are not about.
     fn nothing_else_moves(&self, before: &Before, about: Option<usize>, act: &Act) {
         let view = self.pools[0].view();
+        assert!(view == before.view || self.pools[0].revision() > before.revision, "{act:?}");
         let quiet = |view: &View| {
             view.versions().all(|(_, scope)| scope.alarms.iter().all(|alarm| matches!(alarm, Alarm::Identity { .. })))
         };
@@ -319,7 +321,7 @@ impl Worlds {
             let is_alive = matches!(member.health, Health::Answering { .. });
             Some((member.id()?.clone(), (address.clone(), is_alive)))
         });
-        Before { choices: self.choices(0), seats: seats.collect(), view }
+        Before { choices: self.choices(0), seats: seats.collect(), view, revision: self.pools[0].revision() }
     }
 
     fn choices(&self, replica: usize) -> Vec<Option<MemberId>> {
