@@ -16,14 +16,16 @@ mod book;
 mod health;
 mod identity;
 mod listing;
+mod member;
 mod panic;
 mod standing;
 
 pub use answer::{Answer, DrainWord, Silence, Word};
-pub use book::{Conflict, Detection, Member, Members, Views, Wake};
+pub use book::{Detection, Members, Views, Wake};
 pub use health::{Check, Health, HostSaid, Missed, Phase, Returning, Said};
 pub use identity::{Address, IdentityError, MemberId};
 pub use listing::{Listed, ListedError, Listing, Moved, Relisted};
+pub use member::{Conflict, Member};
 pub use panic::{Cause, Kept, Rule, kept};
 pub use standing::{Drain, Last, Scope, Standing};
 

@@ -135,13 +135,15 @@ impl<I: Ord + AsRef<str>> Placement<I> {
         let mut hosts = hosts.enumerate();
         let Some((at, (hash, weight))) = hosts.next() else { return 0 };
         let mut best = (at, Score::new(hash, weight));
+        let mut rival = best.1.rival();
         for (at, (hash, weight)) in hosts {
-            if best.1.is_safe_from(hash, weight) {
+            if rival.is_safe_from(hash, weight) {
                 continue;
             }
             let found = (at, Score::new(hash, weight));
             if self.order(found, best) == Ordering::Less {
                 best = found;
+                rival = found.1.rival();
             }
         }
         best.0

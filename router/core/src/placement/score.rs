@@ -51,12 +51,26 @@ impl Score {
         Self { distance: distance(hash), weight, hash }
     }
 
-    /// Whether a host of that weight is worse for sure, seen without a logarithm: `-log2(u)` is more than
-    /// `1 - u`, by more than what rounding takes away.
+    /// What another needs to come before this one.
+    pub(super) fn rival(self) -> Rival {
+        // A little more than ln 2 of the distance.
+        Rival { within: ((self.distance * 45_427) >> 16) + 1, weight: u64::from(self.weight.0) }
+    }
+}
+
+/// A score, made ready to tell without a logarithm that most others are worse.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rival {
+    within: u64,
+    weight: u64,
+}
+
+impl Rival {
+    /// Whether a host of that weight is worse for sure: `-ln(u)` is at least `1 - u`, and rounding takes away
+    /// less than two.
     #[inline]
     pub(super) fn is_safe_from(self, hash: u64, weight: Weight) -> bool {
-        let at_least = (!hash >> 24).saturating_sub(2);
-        at_least * u64::from(self.weight.0) > self.distance * u64::from(weight.0)
+        (!hash >> 24).saturating_sub(2) * self.weight > self.within * u64::from(weight.0)
     }
 }
 

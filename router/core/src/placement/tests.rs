@@ -72,6 +72,20 @@ proptest! {
     }
 
     #[test]
+    fn nobody_is_passed_over_who_would_come_first(
+        a in any::<u64>(),
+        b in any::<u64>(),
+        shifts in (0..64_u32, 0..64_u32),
+        weights in (any::<u16>(), any::<u16>()),
+    ) {
+        // Both ends of the scale as often as its middle.
+        for (a, b) in [(a >> shifts.0, b >> shifts.1), (!(a >> shifts.0), !(b >> shifts.1))] {
+            let (best, other) = (Score::new(a, Weight(weights.0)), Score::new(b, Weight(weights.1)));
+            prop_assert!(!best.rival().is_safe_from(b, Weight(weights.1)) || best < other);
+        }
+    }
+
+    #[test]
     fn a_weight_of_zero_takes_a_key_only_where_there_is_no_other(hosts in hosts()) {
         let placement = Placement::new(hosts.clone());
         let someone = hosts.values().any(|weight| *weight > Weight(0));
