@@ -116,7 +116,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     let spawner = Spawner::start("/proc/self/exe".into()).context("the thread that forks")?;
     spawner.logs().remember(config.host.log_ring);
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
-    let store = Arc::new(store);
+    let store = Arc::new(store.counted_by(metrics.fetches()));
     let (catalog, catalog_handle) = catalog::open(&config, clock)?;
     let entries = config.services.iter().map(|(name, service)| (name.clone(), service.entry.clone()));
     let entries: BTreeMap<ServiceName, Option<String>> = entries.collect();

@@ -1,6 +1,8 @@
 //! The metrics of the children: every live generation is asked at once, each within the same bound, so that one
 //! that is slow or silent costs the others nothing (F37).
 
+use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,9 +12,12 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use supervisor_protocol::{Generation, SlotId};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::exposition::Merged;
+use crate::process::{self, Account};
+use crate::supervisor::is_absent;
 
 /// How long a child may take. A reader of metrics waits ten seconds for all by custom.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -24,8 +29,16 @@ const TEXT_MAX: usize = 1 << 20;
 pub(crate) struct Subject {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
-    /// Its admin socket.
-    pub(crate) socket: PathBuf,
+    pub(crate) source: Source,
+}
+
+/// Where a child gives its metrics.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// Its admin socket, and whose that is when it is not versiond's own user's.
+    Socket(PathBuf, Option<Account>),
+    /// An older child, on the loopback port that it serves on.
+    Port(u16),
 }
 
 /// What came of one child.
@@ -48,7 +61,7 @@ pub(super) struct Children {
 /// Asks all of them.
 pub(super) async fn all(subjects: Vec<Subject>) -> Children {
     let texts = join_all(subjects.iter().map(|subject| async {
-        tokio::time::timeout(WITHIN, ask(&subject.socket)).await.unwrap_or(Scraped::Failed("no answer in time"))
+        tokio::time::timeout(WITHIN, ask(&subject.source)).await.unwrap_or(Scraped::Failed("no answer in time"))
     }));
     let (texts, mut merged, mut up) = (texts.await, Merged::default(), Vec::new());
     for (subject, scraped) in subjects.into_iter().zip(texts) {
@@ -73,8 +86,22 @@ pub(super) async fn all(subjects: Vec<Subject>) -> Children {
     Children { merged, up }
 }
 
-async fn ask(socket: &PathBuf) -> Scraped {
-    let Ok(stream) = UnixStream::connect(socket).await else { return Scraped::Failed("no connection") };
+async fn ask(source: &Source) -> Scraped {
+    match source {
+        Source::Socket(socket, account) => match process::connect(socket, account.as_ref()).await {
+            Ok(stream) => exchange(stream).await,
+            // It has not made it yet, or has none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Scraped::None,
+            Err(_) => Scraped::Failed("no connection"),
+        },
+        Source::Port(port) => match TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await {
+            Ok(stream) => exchange(stream).await,
+            Err(_) => Scraped::Failed("no connection"),
+        },
+    }
+}
+
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Scraped {
     let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await else {
         return Scraped::Failed("no HTTP");
     };
@@ -87,7 +114,7 @@ async fn ask(socket: &PathBuf) -> Scraped {
         let Ok(response) = sender.send_request(request).await else { return Scraped::Failed("it broke off") };
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Scraped::None,
+            status if is_absent(status) => return Scraped::None,
             _ => return Scraped::Failed("not 200"),
         }
         let Ok(body) = Limited::new(response.into_body(), TEXT_MAX).collect().await else {
@@ -110,7 +137,7 @@ async fn ask(socket: &PathBuf) -> Scraped {
 mod tests {
     use supervisor_protocol::{ServiceName, VersionName};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::UnixListener;
+    use tokio::net::{TcpListener, UnixListener};
 
     use super::*;
 
@@ -130,7 +157,7 @@ mod tests {
             }
         });
         let slot = SlotId { service: ServiceName::new("demo").unwrap(), name: VersionName::new("v1").unwrap() };
-        Subject { slot, generation: Generation(generation), socket }
+        Subject { slot, generation: Generation(generation), source: Source::Socket(socket, None) }
     }
 
     fn ok(text: &str) -> Option<String> {
