@@ -67,6 +67,8 @@ pub fn init_logging() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A line that cannot be written is lost; to say so in the same place would be a panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
