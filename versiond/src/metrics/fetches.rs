@@ -58,6 +58,17 @@ impl Fetches {
     }
 }
 
+#[cfg(test)]
+impl Fetches {
+    pub(crate) fn count(&self, fetched: Fetched) -> u64 {
+        self.ended.get_or_create(&OutcomeLabel { outcome: fetched.as_str() }).get()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+}
+
 impl Fetched {
     const ALL: [Fetched; 4] = [Fetched::Ok, Fetched::HashMismatch, Fetched::Refused, Fetched::Failed];
 

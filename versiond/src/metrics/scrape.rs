@@ -135,6 +135,9 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use nix::unistd::{Gid, Uid};
     use supervisor_protocol::{ServiceName, VersionName};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, UnixListener};
@@ -185,5 +188,39 @@ mod tests {
             let series = format!("jobs{{service=\"demo\",version=\"v1\",generation=\"{generation}\"}} {generation}\n");
             assert!(text.contains(&series), "{text}");
         }
+    }
+
+    /// F42: a child's socket is its own user's, and is connected to as that user, as its probes are.
+    #[tokio::test]
+    async fn f42_a_child_with_a_user_is_asked_as_that_user() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let account = Account::new(Uid::from_raw(61_234), Gid::from_raw(61_234), []);
+        // Of one that is not that user's, so that it shows who connects.
+        let subjects = [(1, 61_234), (2, 61_235)].map(|(generation, owner)| {
+            let subject = child(folder.path(), generation, ok("jobs 1\n"));
+            let Source::Socket(socket, None) = &subject.source else { panic!("{subject:?}") };
+            std::os::unix::fs::chown(socket, Some(owner), None).unwrap();
+            std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).unwrap();
+            Subject { source: Source::Socket(socket.clone(), Some(account.clone())), ..subject.clone() }
+        });
+        let children = all(subjects.into()).await;
+        let up: Vec<(u64, bool)> = children.up.iter().map(|(subject, up)| (subject.generation.0, *up)).collect();
+        assert_eq!(up, [(1, true), (2, false)]);
+    }
+
+    /// One that has not made its socket yet is not missed; one that serves nothing where it should be is.
+    #[tokio::test]
+    async fn a_socket_that_is_not_there_yet_is_none_and_a_port_that_refuses_is_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
+        let of = |generation, source| Subject { source, ..child(folder.path(), generation, None) };
+        let subjects = vec![of(1, Source::Socket(folder.path().join("none.sock"), None)), of(2, Source::Port(free))];
+        let children = all(subjects).await;
+        let up: Vec<(u64, bool)> = children.up.iter().map(|(subject, up)| (subject.generation.0, *up)).collect();
+        assert_eq!(up, [(2, false)]);
     }
 }
