@@ -67,6 +67,8 @@ pub fn init_logging() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A line that cannot be written is lost; to say so in the same place would be a panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
@@ -116,7 +118,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
     let spawner = Spawner::start("/proc/self/exe".into()).context("the thread that forks")?;
     spawner.logs().remember(config.host.log_ring);
     let store = Store::open(&state_dir.join("store"), !faults.has(Fault::NoHash), config.catalog.url_rules())?;
-    let store = Arc::new(store);
+    let store = Arc::new(store.counted_by(metrics.fetches()));
     let (catalog, catalog_handle) = catalog::open(&config, clock)?;
     let entries = config.services.iter().map(|(name, service)| (name.clone(), service.entry.clone()));
     let entries: BTreeMap<ServiceName, Option<String>> = entries.collect();

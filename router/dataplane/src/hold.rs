@@ -15,6 +15,7 @@ use crate::refuse::Refused;
 use crate::room::Waiting;
 use crate::slot::{Absence, SlotRoute, SlotState};
 use crate::target::{Lease, Target};
+use crate::waits::WaitEnd;
 
 /// What came of asking for a lease.
 pub(crate) enum Admission {
@@ -105,10 +106,21 @@ impl<'a> Hold<'a> {
     }
 
     async fn wait(&mut self, avoid: Option<Avoid>) -> Admission {
-        let bounds = self.shared.config.hold;
-        let Some(_waiting) = Waiting::begin(self.shared, Some(self.slot), self.weight) else {
+        let Some(waiting) = Waiting::begin(self.shared, Some(self.slot), self.weight) else {
             return Admission::Refused(Refused::new(Refusal::HoldFull));
         };
+        let admission = self.wait_in_room(avoid).await;
+        waiting.ends(match &admission {
+            Admission::Admitted(_) => WaitEnd::Admitted,
+            Admission::Refused(refused) if refused.refusal == Refusal::HoldExpired => WaitEnd::Expired,
+            Admission::Refused(_) => WaitEnd::Refused,
+            Admission::ClientGone => WaitEnd::ClientGone,
+        });
+        admission
+    }
+
+    async fn wait_in_room(&mut self, avoid: Option<Avoid>) -> Admission {
+        let bounds = self.shared.config.hold;
         let now = Instant::now();
         let deadline = *self.deadline.get_or_insert(now + bounds.time);
         let patience = deadline.min(now + self.shared.config.not_admitted_wait);

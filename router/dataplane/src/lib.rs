@@ -38,6 +38,7 @@ mod table;
 mod target;
 mod tunnel;
 mod upstream;
+mod waits;
 mod way;
 mod worker;
 
@@ -55,3 +56,4 @@ pub use router_core::route::{PatternError, Prefix, RoutePattern};
 pub use slot::{Absence, SlotRoute};
 pub use table::{ClassRule, RouteTable};
 pub use target::{Answered, Load, Target, TargetLabel, Upstream, Voucher};
+pub use waits::{WAITS_MS, WaitCounts, WaitEnd};

@@ -1,5 +1,6 @@
 //! The plane as its owner holds it: start, change, read, stop.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
-use supervisor_protocol::Refusal;
+use supervisor_protocol::{Refusal, SlotId};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ use crate::counters::{Counters, PlaneCounters};
 use crate::local::LocalEndpoints;
 use crate::room::Room;
 use crate::table::RouteTable;
+use crate::waits::WaitCounts;
 use crate::worker::Worker;
 
 /// Why a plane could not start.
@@ -107,6 +109,12 @@ impl Plane {
     #[must_use]
     pub fn counters(&self) -> PlaneCounters {
         self.shared.counters.read(self.shared.room.held())
+    }
+
+    /// How the requests that waited for each slot of the table fared, since the slot was made.
+    #[must_use]
+    pub fn waits(&self) -> BTreeMap<SlotId, WaitCounts> {
+        self.shared.table.load().waits()
     }
 
     /// Stops accepting, closes idle connections, lets the others finish, and aborts what is left at the

@@ -15,6 +15,7 @@ use crate::counters::bump;
 use crate::plane::Shared;
 use crate::slot::SlotRoute;
 use crate::upstream::BUFFER;
+use crate::waits::WaitEnd;
 
 /// What waits somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +96,8 @@ pub(crate) struct Waiting<'a> {
     slot: Option<&'a Arc<SlotRoute>>,
     bytes: u64,
     since: Instant,
+    /// As long as nothing else is known, whoever waits has left.
+    end: WaitEnd,
 }
 
 impl<'a> Waiting<'a> {
@@ -102,22 +105,35 @@ impl<'a> Waiting<'a> {
     pub(crate) fn begin(shared: &'a Shared, slot: Option<&'a Arc<SlotRoute>>, bytes: u64) -> Option<Self> {
         let bounds = &shared.config.hold;
         if !shared.room.take(bytes, Most::of(bounds)) {
+            if let Some(slot) = slot {
+                slot.waits.full();
+            }
             return None;
         }
         if let Some(slot) = slot
             && !slot.room.take(bytes, Most::of_slot(bounds))
         {
             shared.room.give_back(bytes);
+            slot.waits.full();
             return None;
         }
         bump(&shared.counters.held);
-        Some(Self { shared, slot, bytes, since: Instant::now() })
+        Some(Self { shared, slot, bytes, since: Instant::now(), end: WaitEnd::ClientGone })
+    }
+
+    /// It waits no longer.
+    pub(crate) fn ends(mut self, end: WaitEnd) {
+        self.end = end;
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let waited = millis(self.since.elapsed());
+        let elapsed = self.since.elapsed();
+        if let Some(slot) = self.slot {
+            slot.waits.ended(self.end, elapsed);
+        }
+        let waited = millis(elapsed);
         for room in [Some(&self.shared.room), self.slot.map(|slot| &slot.room)].into_iter().flatten() {
             room.note(waited);
             room.give_back(self.bytes);

@@ -13,6 +13,7 @@ use supervisor_protocol::{Refusal, Tick};
 use crate::queue::{Place, Queue};
 use crate::room::{Held, Room};
 use crate::target::Target;
+use crate::waits::{WaitCounts, Waits};
 
 /// Why nothing serves a slot, and what its requests meet meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct SlotRoute {
     history: Mutex<History>,
     queue: Arc<Queue>,
     pub(crate) room: Room,
+    pub(crate) waits: Waits,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ impl SlotRoute {
             history: Mutex::default(),
             queue: Arc::default(),
             room: Room::default(),
+            waits: Waits::default(),
         })
     }
 
@@ -94,6 +97,12 @@ impl SlotRoute {
     #[must_use]
     pub fn held(&self) -> Held {
         self.room.held()
+    }
+
+    /// How all that has ever waited for this slot fared.
+    #[must_use]
+    pub fn waits(&self) -> WaitCounts {
+        self.waits.read()
     }
 
     pub(crate) fn state(&self) -> arc_swap::Guard<Arc<SlotState>> {

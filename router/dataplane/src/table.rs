@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use router_core::route::RoutePattern;
-use supervisor_protocol::{ServiceName, StreamClass, VersionName};
+use supervisor_protocol::{ServiceName, SlotId, StreamClass, VersionName};
 
 use crate::pools::Pools;
 use crate::slot::SlotRoute;
+use crate::waits::WaitCounts;
 
 /// Routes and slots at one moment.
 #[derive(Debug, Default)]
@@ -94,6 +95,15 @@ impl RouteTable {
     /// Lets every waiting request look again.
     pub(crate) fn wake_all(&self) {
         self.slots.values().flat_map(BTreeMap::values).for_each(|slot| slot.call_all());
+    }
+
+    /// How all that has waited for each slot fared.
+    pub(crate) fn waits(&self) -> BTreeMap<SlotId, WaitCounts> {
+        let of = |(service, slots): (&ServiceName, &BTreeMap<VersionName, Arc<SlotRoute>>)| {
+            let id = |name: &VersionName| SlotId { service: service.clone(), name: name.clone() };
+            slots.iter().map(|(name, slot)| (id(name), slot.waits())).collect::<Vec<_>>()
+        };
+        self.slots.iter().flat_map(of).collect()
     }
 
     /// The slot of the most specific pattern that matches and names a slot.

@@ -6,14 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
-use supervisor_protocol::host::HostState;
-use supervisor_protocol::{Reason, env};
+use supervisor_protocol::Reason;
 
-use crate::http::EventStream;
-use crate::metrics::Exposition;
-use crate::node::{Node, send, serving};
-use crate::releases::{Build, Document, Release};
-use crate::tools::{command, to};
+use crate::troubled;
 
 #[derive(Debug, Deserialize)]
 struct Rules {
@@ -40,7 +35,7 @@ struct Named {
     labels: BTreeMap<String, Vec<String>>,
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
@@ -116,42 +111,9 @@ fn reasons() -> BTreeSet<String> {
     codes
 }
 
-/// A host on which enough goes wrong for every series to be there.
-async fn troubled() -> BTreeSet<String> {
-    let document = Document::of([("v0.3", Build::A.in_place())]);
-    let node = Node::serving(&document, "").await;
-    let mut series = BTreeSet::new();
-    let stream = EventStream::open(node.host, "/v0.3", 3_000).await;
-    let b = Build::B.in_place();
-    let wrong = Release { sha256: "ab".repeat(32), ..Build::A.in_place() };
-    node.publish(&document.with("v0.3", &b).with("v0.4", &wrong));
-    node.until(|status| serving(status, "v0.3").is_some_and(|it| it.sha256.to_string() == b.sha256)).await;
-    series.extend(read(&node).await);
-    stream.finish().await.unwrap();
-    node.until_settled("v0.3", &b.sha256).await;
-    let pid = serving(&node.status().await, "v0.3").unwrap().pid.unwrap();
-    send(pid, nix::sys::signal::Signal::SIGKILL);
-    node.publish_text("no catalog");
-    node.until(|status| {
-        status.catalog.reason.is_some()
-            && serving(status, "v0.3").is_some_and(|it| it.pid.is_some_and(|now| now != pid))
-    })
-    .await;
-    let child = command("versionctl", to(&node, &["status"])).env(env::NONCE, "0123456789abcdef").output().await;
-    assert_eq!(child.unwrap().status.code(), Some(4));
-    assert_eq!(node.status().await.state, HostState::Serving);
-    series.extend(read(&node).await);
-    node.end().await;
-    series
-}
-
-async fn read(node: &Node) -> BTreeSet<String> {
-    Exposition::read(&node.get_admin("/metrics").await.text()).samples.into_keys().collect()
-}
-
 #[tokio::test]
 async fn every_metric_and_label_of_an_alert_exists_in_a_real_scrape() {
-    let (series, reasons) = (troubled().await, reasons());
+    let (series, reasons) = (troubled::greatest().await, reasons());
     let labels_of = |text: &str| -> BTreeMap<String, String> {
         let inner = text.split_once('{').map_or("", |(_, rest)| rest.trim_end_matches('}'));
         let pairs = inner.split(',').filter_map(|pair| pair.split_once('='));
@@ -160,7 +122,7 @@ async fn every_metric_and_label_of_an_alert_exists_in_a_real_scrape() {
     for rule in rules() {
         for Named { series: name, labels } in named(&rule.expr) {
             let of_name: Vec<_> = series
-                .iter()
+                .keys()
                 .filter(|text| text.split('{').next() == Some(&name))
                 .map(|text| labels_of(text))
                 .collect();

@@ -11,7 +11,7 @@ use crate::node::{Node, serving};
 use crate::releases::{Build, Document};
 
 /// A program that is versiond in surroundings that `setup`, a line of shell, makes.
-fn inside(setup: &str, folder: &Utf8Path) -> Utf8PathBuf {
+pub(crate) fn inside(setup: &str, folder: &Utf8Path) -> Utf8PathBuf {
     let program = folder.join("versiond-elsewhere");
     let versiond = release("versiond").canonicalize().unwrap();
     std::fs::write(&program, format!("#!/bin/sh\n{setup} {} \"$@\"\n", versiond.display())).unwrap();

@@ -94,6 +94,25 @@ async fn auto_finds_an_older_child_and_a_program_that_knows_of_no_supervisor() {
     node.end().await;
 }
 
+/// Its metrics stand beside what it serves, and are not among them; it does not pass for the supervisor.
+#[tokio::test]
+async fn an_older_childs_metrics_are_read_on_its_port_and_labelled() {
+    let node = node(&service("first", "v0.2", "postgres"));
+    let one = settled(&node, "v0.2", None).await;
+    for _ in 0..3 {
+        assert_eq!(node.get("/old/word").await.text(), "first");
+    }
+    let text = node.get_admin("/metrics").await.text();
+    let labels = format!("{{service=\"old\",version=\"v0.2\",generation=\"{}\"}}", one.generation.0);
+    for line in [format!("old_requests_total{labels} 3\n"), format!("versiond_child_metrics_up{labels} 1\n")] {
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(!text.contains("versiond_pretended"), "{text}");
+    assert!(text.contains("versiond_child_metrics_conflicts 1\n"), "{text}");
+    assert_eq!(node.status().await.slots[0].generations[0].inflight, 0);
+    node.end().await;
+}
+
 /// F43: the older child's own drain is out of a client's reach.
 #[tokio::test]
 async fn f43_an_older_childs_drain_is_not_reachable_through_the_data_listener() {

@@ -44,6 +44,11 @@ async fn f10_f16_p4_p5_local_state_changes_hands_under_load_and_no_request_fails
     assert!(after.generation > serving(&before, SLOT).unwrap().generation);
     let receipt = stage.node.status().await.receipts[0].clone();
     assert_eq!((receipt.cause, receipt.outcome, receipt.cut.total()), (DrainCause::Swap, DrainOutcome::Drained, 0));
+    let of_hold = ["strategy=\"hold\"", "outcome=\"done\""];
+    assert_eq!(stage.counted("versiond_swaps_total", &of_hold).await, 1.0);
+    assert_eq!(stage.counted("versiond_swap_seconds_count", &of_hold[..1]).await, 1.0);
+    let admitted = stage.counted("versiond_hold_ends_total", &["outcome=\"admitted\""]).await;
+    assert!(admitted > 0.0 && stage.counted("versiond_hold_seconds_count", &[]).await >= admitted);
     stage.end().await;
 }
 

@@ -109,12 +109,14 @@ async fn f15_a_build_that_makes_errors_is_taken_back_where_that_is_asked_for() {
     stage.serves(&old).await;
     stage.says("good").await;
     assert_eq!(errors_of_100(&stage).await, 0);
-    let metrics = stage.node.get_admin("/metrics").await.text();
-    let counted = |cause: &str| {
-        let of = |line: &&str| line.starts_with("versiond_rollbacks_total{") && line.contains(&format!("\"{cause}\""));
-        metrics.lines().find(of).and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
-    };
-    assert_eq!((counted("errors").as_deref(), counted("crash").as_deref()), (Some("1"), Some("0")), "{metrics}");
+    for (name, labels, count) in [
+        ("versiond_rollbacks_total", vec!["cause=\"errors\""], 1.0),
+        ("versiond_rollbacks_total", vec!["cause=\"crash\""], 0.0),
+        ("versiond_swaps_total", vec!["strategy=\"overlap\"", "outcome=\"done\""], 1.0),
+        ("versiond_swaps_total", vec!["strategy=\"overlap\"", "outcome=\"rolled_back\""], 1.0),
+    ] {
+        assert_eq!(stage.counted(name, &labels).await, count, "{name} {labels:?}");
+    }
     stage.end().await;
 }
 

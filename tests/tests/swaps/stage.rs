@@ -101,6 +101,14 @@ impl Stage {
         whole(socket, asks(Method::POST, &path, &options.to_string())).await.unwrap()
     }
 
+    /// The sum of a metric's series that have all of these labels.
+    pub(crate) async fn counted(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.node.get_admin("/metrics").await.text();
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let series = text.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// The build that answers now.
     pub(crate) async fn hello(&self) -> String {
         let answer = self.node.get(&format!("/{SLOT}/hello")).await;

@@ -19,6 +19,21 @@ async fn f35_a_child_that_ignores_its_stop_signal_is_killed_after_its_grace() {
     stage.end().await;
 }
 
+/// F18: stopped long before it is gone, it is counted all the same: as a build that failed, and as a swap that did.
+#[tokio::test]
+async fn f18_a_build_that_never_gets_ready_is_counted_as_failed() {
+    let (mut stage, old) = Stage::with(&Behaviour::named("old"), "[timing]\nready_window = \"1s\"\n").await;
+    let loads = Behaviour { never_ready: Some("loading".to_owned()), ..Behaviour::named("loads") };
+    let loads = stage.offer(&loads);
+    stage.publish(&loads);
+    stage.why("never_ready").await;
+    // It is tried again before long.
+    assert!(stage.counted("versiond_generation_failures_total", &["reason=\"never_ready\""]).await >= 1.0);
+    assert!(stage.counted("versiond_swaps_total", &["outcome=\"failed\""]).await >= 1.0);
+    assert_eq!(stage.serves(&old).await.sha256.to_string(), old.sha256);
+    stage.end().await;
+}
+
 /// F40, F41: what it leaves behind is found and ended, and the reason is there to be read.
 #[tokio::test]
 async fn f40_f41_a_child_that_daemonises_and_leaves_is_found_out_and_nothing_of_it_is_left() {

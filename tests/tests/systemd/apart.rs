@@ -1,6 +1,7 @@
 //! How children are kept apart under the unit: control groups, users, credentials, with the unit's own powers.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 
 use supervisor_protocol::admin::{Containment, SocketOwnership, Users};
@@ -11,6 +12,7 @@ use crate::machine::Machine;
 
 /// A user of the machine.
 const UID: u32 = 61_234;
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_464);
 const SECRET: &str = "wind-and-water";
 const CHANGED: &str = "salt-and-stone";
 const LOADED: &str = "dust-and-embers";
@@ -55,7 +57,11 @@ fn f42_a_child_has_its_own_user_and_credentials_that_nobody_else_can_read() {
         credentials = { warm_key = \"/etc/versiond/warm.key\", loaded = \"systemd:loaded\" }\n";
     let Some(machine) = installed("") else { return };
     let settings = fs::read_to_string(machine.path("/etc/versiond/versiond.toml")).unwrap();
-    machine.write("/etc/versiond/versiond.toml", &settings.replace("[service.demo]\n", service));
+    let settings = settings.replace("[service.demo]\n", service);
+    machine.write(
+        "/etc/versiond/versiond.toml",
+        &settings.replace("metrics = \"none\"", &format!("metrics = \"{METRICS}\"")),
+    );
     for (file, line) in
         [("/etc/passwd", format!("keeper:x:{UID}:{UID}::/:/bin/false")), ("/etc/group", format!("keeper:x:{UID}:"))]
     {
@@ -77,6 +83,13 @@ fn f42_a_child_has_its_own_user_and_credentials_that_nobody_else_can_read() {
     let pid = generation.pid.unwrap();
     let hello = machine.in_its_network(async || get(HOST, &format!("/{SLOT}/hello")).await.unwrap().status);
     assert_eq!(hello, 200);
+    // Without the power to pass over permissions, its metrics are read as its user.
+    let metrics = machine.in_its_network(async || get(METRICS, "/metrics").await.unwrap().text());
+    let up = format!(
+        "versiond_child_metrics_up{{service=\"demo\",version=\"{SLOT}\",generation=\"{}\"}} 1\n",
+        generation.generation.0
+    );
+    assert!(metrics.contains(&up), "{up}: {metrics}");
 
     let told = machine.run("cat", &[&format!("/proc/{pid}/status")]);
     let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
@@ -128,7 +141,11 @@ fn f42_without_the_powers_a_service_with_credentials_is_not_started_and_says_why
     let Some(machine) = installed("") else { return };
     let settings = fs::read_to_string(machine.path("/etc/versiond/versiond.toml")).unwrap();
     let service = "[service.demo]\nuser = \"nobody\"\ncredentials = { key = \"/etc/versiond/versiond.toml\" }\n";
-    machine.write("/etc/versiond/versiond.toml", &settings.replace("[service.demo]\n", service));
+    let settings = settings.replace("[service.demo]\n", service);
+    machine.write(
+        "/etc/versiond/versiond.toml",
+        &settings.replace("metrics = \"none\"", &format!("metrics = \"{METRICS}\"")),
+    );
     machine.write("/etc/systemd/system/versiond.service.d/less.conf", "[Service]\nCapabilityBoundingSet=\n");
     machine.run("systemctl", &["daemon-reload"]);
     machine.run("systemctl", &["start", UNIT]);

@@ -195,6 +195,13 @@ impl Slot {
         goals::desired(self)
     }
 
+    /// Whether a change to these bytes may begin, for all that others have to say: nobody's yes is missing, and the
+    /// rollout window is open.
+    #[must_use]
+    pub fn may_begin(&self, artifact: &Artifact, now: Tick) -> bool {
+        goals::start_gate(self, artifact, now).is_none()
+    }
+
     /// What must not be forgotten over a restart.
     #[must_use]
     pub fn memory(&self) -> &Memory {

@@ -12,6 +12,7 @@ use crate::metrics::Elsewhere;
 pub(super) async fn render(State(admin): State<Arc<Admin>>) -> Response {
     let elsewhere = Elsewhere {
         plane: admin.plane.counters(),
+        waits: admin.plane.waits(),
         ledger_failures: admin.recorder.failures(),
         log_lines_lost: admin.logs.lost(),
         state_dir: admin.state_dir.clone(),

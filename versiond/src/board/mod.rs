@@ -26,7 +26,7 @@ use self::shown::{
 };
 use crate::catalog::CatalogView;
 use crate::events::Events;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Source};
 use crate::supervisor::Flight;
 
 /// Receipts that are kept for the API.
@@ -84,6 +84,7 @@ pub(crate) struct SlotView {
 pub(crate) struct LifeView {
     pub(crate) pid: Option<u32>,
     pub(crate) port: Option<u16>,
+    pub(crate) metrics: Option<Arc<Source>>,
     pub(crate) facts: Option<Facts>,
     pub(crate) target: Option<Arc<Target>>,
     /// What the child counted when it was last asked during its drain.
@@ -242,12 +243,15 @@ impl Board {
         inner.slots.values().flat_map(|view| view.lives.values()).filter_map(|life| life.pid).collect()
     }
 
-    /// Every generation that has a process.
-    pub(crate) fn sockets(&self) -> Vec<(SlotId, Generation)> {
+    /// Every generation that may have metrics of its own, and where.
+    pub(crate) fn metrics_sources(&self) -> Vec<(SlotId, Generation, Source)> {
         let inner = self.inner.lock();
         let lives =
             inner.slots.iter().flat_map(|(id, view)| view.lives.iter().map(move |(number, life)| (id, number, life)));
-        lives.filter(|(_, _, life)| life.pid.is_some()).map(|(id, number, _)| (id.clone(), *number)).collect()
+        let of = |(id, number, life): (&SlotId, &Generation, &LifeView)| {
+            life.metrics.as_deref().map(|source| (id.clone(), *number, source.clone()))
+        };
+        lives.filter_map(of).collect()
     }
 
     /// Grows by every change that a router or an operator may wait for.

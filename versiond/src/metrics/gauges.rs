@@ -13,6 +13,7 @@ use super::labels::{
     GenerationClass, GenerationInfo, GenerationLabel, IsolationLabel, ReasonLabel, SlotLabel, SlotReason, StateLabel,
     names, slot_label,
 };
+use super::{declared, register};
 
 const STATES: [HostState; 8] = [
     HostState::Starting,
@@ -46,22 +47,18 @@ pub(super) struct Gauges {
 
 impl Gauges {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let mut each = |name, help, family: &Family<SlotLabel, Gauge>| registry.register(name, help, family.clone());
-        each("slot_ready", "1 while a routed child of the slot is live-ready", &self.ready);
-        registry.register("leases", "Leases of each live generation, by class", self.leases.clone());
-        registry.register("generation", "1 for every live generation, with what it is", self.generations.clone());
-        let (age, load) = (self.draining_seconds.clone(), self.draining_inflight.clone());
-        registry.register("draining_seconds", "For how long each generation has been draining", age);
-        registry.register("draining_inflight", "What is in flight in each generation that drains", load);
-        registry.register("slot_waiting", "1 for every reason for which a slot waits", self.waiting.clone());
-        registry.register("host_state", "1 for the state that the host is in", self.host.clone());
-        let (age, revision) = (self.catalog_age.clone(), self.catalog_revision.clone());
-        registry.register("catalog_age_seconds", "Since the source last gave a good document; absent before", age);
-        registry.register("catalog_revision", "Of the document in force, when it carries one", revision);
-        let refused = self.catalog_refused.clone();
-        registry.register("catalog_refused", "1 while the last reading was not used, by reason", refused);
-        registry.register("isolation", "1, with how far children are kept apart", self.isolation.clone());
-        registry.register("uptime_seconds", "Since the daemon's start", self.uptime.clone());
+        register(registry, &declared::SLOT_READY, self.ready.clone());
+        register(registry, &declared::LEASES, self.leases.clone());
+        register(registry, &declared::GENERATION, self.generations.clone());
+        register(registry, &declared::DRAINING_SECONDS, self.draining_seconds.clone());
+        register(registry, &declared::DRAINING_INFLIGHT, self.draining_inflight.clone());
+        register(registry, &declared::SLOT_WAITING, self.waiting.clone());
+        register(registry, &declared::HOST_STATE, self.host.clone());
+        register(registry, &declared::CATALOG_AGE, self.catalog_age.clone());
+        register(registry, &declared::CATALOG_REVISION, self.catalog_revision.clone());
+        register(registry, &declared::CATALOG_REFUSED, self.catalog_refused.clone());
+        register(registry, &declared::ISOLATION, self.isolation.clone());
+        register(registry, &declared::UPTIME, self.uptime.clone());
     }
 
     pub(super) fn read(&self, status: &Status) {

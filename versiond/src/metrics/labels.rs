@@ -39,6 +39,34 @@ pub(super) struct SlotClass {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SlotSwap {
+    pub(super) service: String,
+    pub(super) version: String,
+    pub(super) strategy: &'static str,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SlotStrategy {
+    pub(super) service: String,
+    pub(super) version: String,
+    pub(super) strategy: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SlotExit {
+    pub(super) service: String,
+    pub(super) version: String,
+    pub(super) by: &'static str,
+    pub(super) number: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabel {
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct GenerationClass {
     pub(super) service: String,
     pub(super) version: String,

@@ -1,14 +1,17 @@
 //! The daemon's metrics: counters that are written where things happen, [`gauges`] that are read off the board
 //! and figures of the data plane when somebody asks, and the metrics of the children, labelled.
 
+mod declared;
 mod exposition;
+mod fetches;
 mod gauges;
 mod labels;
+mod lives;
 mod plane;
 mod scrape;
+mod text;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -17,17 +20,23 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
-use router_dataplane::PlaneCounters;
+use prometheus_client::registry::{Metric, Registry};
+use router_dataplane::{PlaneCounters, WaitCounts};
 use supervisor_protocol::admin::{Phase, Receipt};
 use supervisor_protocol::{SlotId, StreamClass, Tick};
 use versiond_core::memory::RollbackCause;
 
+use self::declared::Declared;
+pub(crate) use self::fetches::{Fetched, Fetches};
 use self::gauges::Gauges;
 use self::labels::{
     BuildLabel, CodeLabel, SlotCause, SlotClass, SlotLabel, SlotPhase, SlotReason, names, slot_cause, slot_label,
 };
+use self::lives::Lives;
+pub(crate) use self::lives::{Counted, Swapped, Way};
+pub(crate) use self::scrape::Source;
 use self::scrape::{Children, Subject};
+use self::text::Families;
 use crate::board::Board;
 
 /// All metrics of the daemon.
@@ -42,6 +51,8 @@ pub(crate) struct Metrics {
     drain_seconds: Family<SlotLabel, Histogram>,
     acts: Family<CodeLabel, Counter>,
     admin_refused: Family<CodeLabel, Counter>,
+    lives: Lives,
+    fetches: Fetches,
     gauges: Gauges,
 }
 
@@ -49,6 +60,7 @@ pub(crate) struct Metrics {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Elsewhere {
     pub(crate) plane: PlaneCounters,
+    pub(crate) waits: BTreeMap<SlotId, WaitCounts>,
     pub(crate) ledger_failures: u64,
     pub(crate) log_lines_lost: BTreeMap<SlotId, u64>,
     pub(crate) state_dir: PathBuf,
@@ -58,7 +70,6 @@ impl Metrics {
     /// Registers every metric.
     #[must_use]
     pub(crate) fn new() -> Metrics {
-        let seconds = || Histogram::new(exponential_buckets(0.05, 2.0, 16));
         let metrics = Metrics {
             registry: Mutex::new(Registry::with_prefix("versiond")),
             transitions: Family::default(),
@@ -70,6 +81,8 @@ impl Metrics {
             drain_seconds: Family::new_with_constructor(seconds),
             acts: Family::default(),
             admin_refused: Family::default(),
+            lives: Lives::new(),
+            fetches: Fetches::default(),
             gauges: Gauges::default(),
         };
         metrics.register();
@@ -78,19 +91,32 @@ impl Metrics {
 
     fn register(&self) {
         let mut registry = self.registry.lock();
-        registry.register("generation_transitions", "Phases entered by generations", self.transitions.clone());
-        registry.register("generation_failures", "Generations that failed, by reason", self.failures.clone());
-        registry.register("publications", "Generations published", self.publications.clone());
-        registry.register("rollbacks", "Builds that were taken back, by cause", self.rollbacks.clone());
-        registry.register("drained_leases", "Leases that ended by themselves during a drain", self.drained.clone());
-        registry.register("cut_leases", "Leases that a deadline or a force ended", self.cut.clone());
-        registry.register("drain_seconds", "How long drains took", self.drain_seconds.clone());
-        registry.register("acts", "Changes asked for at the admin API, by what came of them", self.acts.clone());
-        registry.register("admin_refused", "Callers whom the admin API did not let in", self.admin_refused.clone());
+        let registry = &mut *registry;
+        register(registry, &declared::TRANSITIONS, self.transitions.clone());
+        register(registry, &declared::FAILURES, self.failures.clone());
+        register(registry, &declared::PUBLICATIONS, self.publications.clone());
+        register(registry, &declared::ROLLBACKS, self.rollbacks.clone());
+        register(registry, &declared::DRAINED, self.drained.clone());
+        register(registry, &declared::CUT, self.cut.clone());
+        register(registry, &declared::DRAIN_SECONDS, self.drain_seconds.clone());
+        register(registry, &declared::ACTS, self.acts.clone());
+        register(registry, &declared::ADMIN_REFUSED, self.admin_refused.clone());
         let build: Family<BuildLabel, Gauge> = Family::default();
         build.get_or_create(&BuildLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("build", "1, with the version of the daemon", build);
-        self.gauges.register(&mut registry);
+        register(registry, &declared::BUILD, build);
+        self.lives.register(registry);
+        self.fetches.register(registry);
+        self.gauges.register(registry);
+    }
+
+    /// What the store counts its fetches with.
+    pub(crate) fn fetches(&self) -> Fetches {
+        self.fetches.clone()
+    }
+
+    /// Something has happened to the processes of a slot.
+    pub(crate) fn counts(&self, slot: &SlotId, counted: Counted) {
+        self.lives.counts(slot, counted);
     }
 
     pub(crate) fn transition(&self, slot: &SlotId, phase: Phase) {
@@ -106,6 +132,7 @@ impl Metrics {
     pub(crate) fn published(&self, slot: &SlotId) {
         self.publications.get_or_create(&slot_label(slot)).inc();
         // At zero from the first publication on, so that the first one is a growth and not a beginning.
+        self.lives.begin(slot);
         for cause in RollbackCause::ALL {
             drop(self.rollbacks.get_or_create(&slot_cause(slot, cause)));
         }
@@ -142,12 +169,9 @@ impl Metrics {
 
     /// Everything, in the OpenMetrics text format.
     pub(crate) async fn render(&self, board: &Board, elsewhere: Elsewhere, now: Tick) -> String {
-        let subjects = board.sockets().into_iter().map(|(slot, generation)| {
-            // Where every child is told to serve its admin endpoints; a child without has no such file.
-            let socket = elsewhere.state_dir.join("run").join(generation.to_string()).join("admin.sock");
-            Subject { slot, generation, socket }
-        });
-        let children = scrape::all(subjects.filter(|subject| subject.socket.exists()).collect()).await;
+        let subjects = board.metrics_sources().into_iter();
+        let subjects = subjects.map(|(slot, generation, source)| Subject { slot, generation, source });
+        let children = scrape::all(subjects.collect()).await;
         let store = elsewhere.state_dir.join("store");
         let store = tokio::task::spawn_blocking(move || bytes_below(&store)).await.unwrap_or_default();
         self.gauges.read(&board.status(now));
@@ -156,7 +180,7 @@ impl Metrics {
         encode(&mut text, &self.registry.lock()).ok();
         let end = text.rfind("# EOF").unwrap_or(text.len());
         text.truncate(end);
-        plane::append(&mut text, &elsewhere.plane);
+        plane::append(&mut text, &elsewhere.plane, &elsewhere.waits);
         append(&mut text, &elsewhere, store);
         append_children(&mut text, &children);
         text.push_str("# EOF\n");
@@ -165,33 +189,34 @@ impl Metrics {
 }
 
 fn append(text: &mut String, elsewhere: &Elsewhere, store: u64) {
-    for (name, kind, suffix, help, value) in [
-        ("ledger_failures", "counter", "_total", "Writes of the ledger that failed", elsewhere.ledger_failures),
-        ("store_bytes", "gauge", "", "What the artifacts take on the disk", store),
-    ] {
-        let name = format!("versiond_{name}");
-        writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name}{suffix} {value}").ok();
-    }
-    text.push_str("# HELP versiond_log_lines_lost Lines of children that the log did not take.\n");
-    text.push_str("# TYPE versiond_log_lines_lost counter\n");
+    let mut families = Families(text);
+    families.single(&declared::LEDGER_FAILURES, elsewhere.ledger_failures);
+    families.single(&declared::STORE_BYTES, store);
+    let mut lost = families.begin(&declared::LOG_LINES_LOST);
     for (slot, lines) in &elsewhere.log_lines_lost {
-        let (service, version) = names(slot);
-        writeln!(text, "versiond_log_lines_lost_total{{service=\"{service}\",version=\"{version}\"}} {lines}").ok();
+        lost.series(&[("service", slot.service.as_str()), ("version", slot.name.as_str())], lines);
     }
 }
 
 fn append_children(text: &mut String, children: &Children) {
-    text.push_str("# HELP versiond_child_metrics_up 1 while a child's own metrics can be read.\n");
-    text.push_str("# TYPE versiond_child_metrics_up gauge\n");
+    let mut families = Families(text);
+    let mut ups = families.begin(&declared::CHILD_METRICS_UP);
     for (Subject { slot, generation, .. }, up) in &children.up {
-        let (service, version) = names(slot);
-        let labels = format!("service=\"{service}\",version=\"{version}\",generation=\"{}\"", generation.0);
-        writeln!(text, "versiond_child_metrics_up{{{labels}}} {}", u8::from(*up)).ok();
+        let generation = generation.0.to_string();
+        let (service, version) = (slot.service.as_str(), slot.name.as_str());
+        ups.series(&[("service", service), ("version", version), ("generation", &generation)], u8::from(*up));
     }
-    text.push_str("# HELP versiond_child_metrics_conflicts Families of children that were left out: declared otherwise than another child's, or named as the supervisor's own.\n");
-    text.push_str("# TYPE versiond_child_metrics_conflicts gauge\n");
-    writeln!(text, "versiond_child_metrics_conflicts {}", children.merged.conflicts).ok();
+    families.single(&declared::CHILD_METRICS_CONFLICTS, children.merged.conflicts);
     children.merged.render(text);
+}
+
+fn register(registry: &mut Registry, declared: &Declared, metric: impl Metric) {
+    registry.register(declared.name, declared.help, metric);
+}
+
+/// From the twentieth of a second to half an hour.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.05, 2.0, 16))
 }
 
 /// The sizes of all files below a folder of folders.

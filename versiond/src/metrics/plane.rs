@@ -1,32 +1,44 @@
 //! The data plane counts for itself; its figures are appended as they are.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
-use router_dataplane::PlaneCounters;
+use router_dataplane::{PlaneCounters, WAITS_MS, WaitCounts, WaitEnd};
+use supervisor_protocol::SlotId;
 
-pub(super) fn append(text: &mut String, plane: &PlaneCounters) {
-    // Writing to a string does not fail.
-    let mut counter = |name: &str, help: &str, value: u64| {
-        writeln!(text, "# HELP versiond_{name} {help}.\n# TYPE versiond_{name} counter\nversiond_{name}_total {value}")
-            .ok();
-    };
-    counter("requests", "Requests whose head was read", plane.requests);
-    counter("answered_requests", "Responses of children that were passed on", plane.answered);
-    counter("local_requests", "Answers of the host's own endpoints", plane.local);
-    counter("held_requests", "Requests that waited for a slot without a serving generation", plane.held);
-    counter("retries", "Attempts beyond the first", plane.retries);
-    counter("client_connections", "Connections of clients", plane.connections);
-    counter("upstream_connections", "Connections made to children", plane.upstream_connections);
-    text.push_str("# HELP versiond_refused_requests Requests that no child answered, by reason.\n# TYPE versiond_refused_requests counter\n");
+use super::declared;
+use super::text::{Families, seconds};
+
+pub(super) fn append(text: &mut String, plane: &PlaneCounters, waits: &BTreeMap<SlotId, WaitCounts>) {
+    let mut families = Families(text);
+    families.single(&declared::REQUESTS, plane.requests);
+    families.single(&declared::ANSWERED, plane.answered);
+    families.single(&declared::LOCAL, plane.local);
+    families.single(&declared::HELD, plane.held);
+    families.single(&declared::RETRIES, plane.retries);
+    families.single(&declared::CONNECTIONS, plane.connections);
+    families.single(&declared::UPSTREAM_CONNECTIONS, plane.upstream_connections);
+    let mut refused = families.begin(&declared::REFUSED);
     for (refusal, count) in &plane.refused {
-        writeln!(text, "versiond_refused_requests_total{{reason=\"{}\"}} {count}", refusal.code()).ok();
+        refused.series(&[("reason", refusal.code())], count);
     }
-    let mut gauge = |name: &str, help: &str, value: String| {
-        writeln!(text, "# HELP versiond_{name} {help}.\n# TYPE versiond_{name} gauge\nversiond_{name} {value}").ok();
-    };
-    gauge("held_requests_now", "Requests that wait now", plane.held_now.to_string());
-    gauge("held_bytes_now", "What these may take of memory", plane.held_bytes_now.to_string());
-    let longest = format!("{}.{:03}", plane.held_longest_ms / 1_000, plane.held_longest_ms % 1_000);
-    gauge("held_longest_seconds", "The longest that a request has waited since the start", longest);
-    gauge("client_connections_now", "Open connections of clients", plane.connections_now.to_string());
+    families.single(&declared::HELD_NOW, plane.held_now);
+    families.single(&declared::HELD_BYTES_NOW, plane.held_bytes_now);
+    families.single(&declared::HELD_LONGEST, seconds(plane.held_longest_ms));
+    families.single(&declared::CONNECTIONS_NOW, plane.connections_now);
+    append_waits(families, waits);
+}
+
+fn append_waits(mut families: Families<'_>, waits: &BTreeMap<SlotId, WaitCounts>) {
+    let mut ends = families.begin(&declared::HOLD_ENDS);
+    for (slot, waits) in waits {
+        for (end, count) in WaitEnd::ALL.into_iter().zip(waits.ends) {
+            let (service, version) = (slot.service.as_str(), slot.name.as_str());
+            ends.series(&[("service", service), ("version", version), ("outcome", end.as_str())], count);
+        }
+    }
+    let mut lengths = families.begin(&declared::HOLD_SECONDS);
+    for (slot, waits) in waits {
+        let labels = [("service", slot.service.as_str()), ("version", slot.name.as_str())];
+        lengths.histogram(&labels, WAITS_MS.into_iter().zip(waits.up_to), waits.waits, waits.sum_ms);
+    }
 }

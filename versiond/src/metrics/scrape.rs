@@ -1,6 +1,8 @@
 //! The metrics of the children: every live generation is asked at once, each within the same bound, so that one
 //! that is slow or silent costs the others nothing (F37).
 
+use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,9 +12,12 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use supervisor_protocol::{Generation, SlotId};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::exposition::Merged;
+use crate::process::{self, Account};
+use crate::supervisor::is_absent;
 
 /// How long a child may take. A reader of metrics waits ten seconds for all by custom.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -24,8 +29,16 @@ const TEXT_MAX: usize = 1 << 20;
 pub(crate) struct Subject {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
-    /// Its admin socket.
-    pub(crate) socket: PathBuf,
+    pub(crate) source: Source,
+}
+
+/// Where a child gives its metrics.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// Its admin socket, and whose that is when it is not versiond's own user's.
+    Socket(PathBuf, Option<Account>),
+    /// An older child, on the loopback port that it serves on.
+    Port(u16),
 }
 
 /// What came of one child.
@@ -48,7 +61,7 @@ pub(super) struct Children {
 /// Asks all of them.
 pub(super) async fn all(subjects: Vec<Subject>) -> Children {
     let texts = join_all(subjects.iter().map(|subject| async {
-        tokio::time::timeout(WITHIN, ask(&subject.socket)).await.unwrap_or(Scraped::Failed("no answer in time"))
+        tokio::time::timeout(WITHIN, ask(&subject.source)).await.unwrap_or(Scraped::Failed("no answer in time"))
     }));
     let (texts, mut merged, mut up) = (texts.await, Merged::default(), Vec::new());
     for (subject, scraped) in subjects.into_iter().zip(texts) {
@@ -73,8 +86,22 @@ pub(super) async fn all(subjects: Vec<Subject>) -> Children {
     Children { merged, up }
 }
 
-async fn ask(socket: &PathBuf) -> Scraped {
-    let Ok(stream) = UnixStream::connect(socket).await else { return Scraped::Failed("no connection") };
+async fn ask(source: &Source) -> Scraped {
+    match source {
+        Source::Socket(socket, account) => match process::connect(socket, account.as_ref()).await {
+            Ok(stream) => exchange(stream).await,
+            // It has not made it yet, or has none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Scraped::None,
+            Err(_) => Scraped::Failed("no connection"),
+        },
+        Source::Port(port) => match TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await {
+            Ok(stream) => exchange(stream).await,
+            Err(_) => Scraped::Failed("no connection"),
+        },
+    }
+}
+
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Scraped {
     let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await else {
         return Scraped::Failed("no HTTP");
     };
@@ -87,7 +114,7 @@ async fn ask(socket: &PathBuf) -> Scraped {
         let Ok(response) = sender.send_request(request).await else { return Scraped::Failed("it broke off") };
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Scraped::None,
+            status if is_absent(status) => return Scraped::None,
             _ => return Scraped::Failed("not 200"),
         }
         let Ok(body) = Limited::new(response.into_body(), TEXT_MAX).collect().await else {
@@ -108,9 +135,12 @@ async fn ask(socket: &PathBuf) -> Scraped {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use nix::unistd::{Gid, Uid};
     use supervisor_protocol::{ServiceName, VersionName};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::UnixListener;
+    use tokio::net::{TcpListener, UnixListener};
 
     use super::*;
 
@@ -130,7 +160,7 @@ mod tests {
             }
         });
         let slot = SlotId { service: ServiceName::new("demo").unwrap(), name: VersionName::new("v1").unwrap() };
-        Subject { slot, generation: Generation(generation), socket }
+        Subject { slot, generation: Generation(generation), source: Source::Socket(socket, None) }
     }
 
     fn ok(text: &str) -> Option<String> {
@@ -158,5 +188,39 @@ mod tests {
             let series = format!("jobs{{service=\"demo\",version=\"v1\",generation=\"{generation}\"}} {generation}\n");
             assert!(text.contains(&series), "{text}");
         }
+    }
+
+    /// F42: a child's socket is its own user's, and is connected to as that user, as its probes are.
+    #[tokio::test]
+    async fn f42_a_child_with_a_user_is_asked_as_that_user() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let account = Account::new(Uid::from_raw(61_234), Gid::from_raw(61_234), []);
+        // Of one that is not that user's, so that it shows who connects.
+        let subjects = [(1, 61_234), (2, 61_235)].map(|(generation, owner)| {
+            let subject = child(folder.path(), generation, ok("jobs 1\n"));
+            let Source::Socket(socket, None) = &subject.source else { panic!("{subject:?}") };
+            std::os::unix::fs::chown(socket, Some(owner), None).unwrap();
+            std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).unwrap();
+            Subject { source: Source::Socket(socket.clone(), Some(account.clone())), ..subject.clone() }
+        });
+        let children = all(subjects.into()).await;
+        let up: Vec<(u64, bool)> = children.up.iter().map(|(subject, up)| (subject.generation.0, *up)).collect();
+        assert_eq!(up, [(1, true), (2, false)]);
+    }
+
+    /// One that has not made its socket yet is not missed; one that serves nothing where it should be is.
+    #[tokio::test]
+    async fn a_socket_that_is_not_there_yet_is_none_and_a_port_that_refuses_is_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
+        let of = |generation, source| Subject { source, ..child(folder.path(), generation, None) };
+        let subjects = vec![of(1, Source::Socket(folder.path().join("none.sock"), None)), of(2, Source::Port(free))];
+        let children = all(subjects).await;
+        let up: Vec<(u64, bool)> = children.up.iter().map(|(subject, up)| (subject.generation.0, *up)).collect();
+        assert_eq!(up, [(2, false)]);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use supervisor_protocol::Sha256;
 
 use crate::catalog::http::FetchError;
+use crate::metrics::Fetched;
 
 /// Why an artifact could not be had. Cheap to clone, since a failure is remembered.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -58,6 +59,24 @@ pub enum Unusable {
 }
 
 impl StoreError {
+    /// What is counted of a fetch that has come to this.
+    pub(super) fn as_fetched(&self) -> Fetched {
+        match self {
+            StoreError::HashMismatch { .. } => Fetched::HashMismatch,
+            StoreError::Unusable(_) => Fetched::Refused,
+            StoreError::Disk { .. } | StoreError::Client { .. } => Fetched::Failed,
+            StoreError::Fetch { source, .. } => match **source {
+                FetchError::Address(_) | FetchError::Refused(_) => Fetched::Refused,
+                FetchError::Client(_)
+                | FetchError::Exchange(_)
+                | FetchError::Status(_)
+                | FetchError::TooLarge { .. }
+                | FetchError::Slow { .. }
+                | FetchError::File(_) => Fetched::Failed,
+            },
+        }
+    }
+
     pub(super) fn disk(path: &Path, source: io::Error) -> Self {
         StoreError::Disk { path: path.to_owned(), source: Arc::new(source) }
     }

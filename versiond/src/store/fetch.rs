@@ -23,6 +23,7 @@ use super::pace::{Measure, TooSlow};
 use super::partial::{Note, Partial, Point};
 use super::{Limits, Progress, StoreError, Unusable, blocking, folder};
 use crate::catalog::http::{self, Client, FetchError};
+use crate::metrics::Fetches;
 
 /// How many bytes are written at a time, and pass between two reports.
 const SPILL: usize = 256 << 10;
@@ -37,6 +38,7 @@ pub(super) struct Fetch<'f> {
     /// True but in a build that breaks the guard on purpose.
     pub(super) verify: bool,
     pub(super) progress: &'f Progress<'f>,
+    pub(super) fetches: &'f Fetches,
 }
 
 /// Why a mirror's answer was of no use.
@@ -230,6 +232,7 @@ impl Fetch<'_> {
             total,
             cap: self.limits.archive,
             progress: self.progress,
+            fetches: self.fetches,
         })
     }
 }
@@ -243,6 +246,7 @@ struct Sink<'p> {
     total: Option<u64>,
     cap: u64,
     progress: &'p Progress<'p>,
+    fetches: &'p Fetches,
 }
 
 struct Writer {
@@ -254,6 +258,7 @@ struct Writer {
 impl Sink<'_> {
     async fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.received += bytes.len() as u64;
+        self.fetches.received(bytes.len());
         if self.received > self.cap {
             return Err(Unusable::TooLarge { cap: self.cap }.into());
         }

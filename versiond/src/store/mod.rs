@@ -45,6 +45,7 @@ use versiond_core::catalog::{Artifact, UrlRules};
 
 use crate::catalog::http::Client;
 use crate::faults::crash;
+use crate::metrics::{Fetched, Fetches};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::fetch::Fetch;
 use crate::store::folder::Scratch;
@@ -103,6 +104,7 @@ pub struct Store {
     verify: bool,
     limits: Limits,
     client: Client,
+    fetches: Fetches,
     at_once: Semaphore,
     /// One fetch per hash, whoever asks; an entry lives as long as somebody waits on it.
     busy: Mutex<BTreeMap<Sha256, Weak<tokio::sync::Mutex<()>>>>,
@@ -139,6 +141,7 @@ impl Store {
             verify,
             limits: Limits::default(),
             client,
+            fetches: Fetches::default(),
             at_once: Semaphore::new(AT_ONCE),
             busy: Mutex::new(BTreeMap::new()),
             transfers: Transfers::default(),
@@ -153,6 +156,12 @@ impl Store {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Store {
         Store { limits, ..self }
+    }
+
+    /// The same store, which counts its fetches here.
+    #[must_use]
+    pub(crate) fn counted_by(self, fetches: Fetches) -> Store {
+        Store { fetches, ..self }
     }
 
     /// The program of an artifact: at once when it is in the store, else fetched from the first mirror
@@ -273,14 +282,27 @@ impl Store {
         entry: Option<String>,
         progress: &Progress<'_>,
     ) -> Result<Installed, Failed> {
-        fn beside(error: StoreError) -> Failed {
-            Failed { error, mirrors: Vec::new() }
-        }
-        let sha256 = artifact.sha256;
-        let transfer = self.transfers.begin(sha256);
+        let transfer = self.transfers.begin(artifact.sha256);
         // The semaphore is never closed.
         let _turn = self.at_once.acquire().await.ok();
         transfer.enter(Stage::Fetching);
+        let begun = self.clock.now();
+        let installed = self.fetch_in_turn(artifact, mirrors, entry, progress, &transfer).await;
+        let fetched = installed.as_ref().map_or_else(|failed| failed.error.as_fetched(), |_| Fetched::Ok);
+        self.fetches.ended(fetched, self.clock.now().since(begun));
+        installed
+    }
+
+    async fn fetch_in_turn(
+        &self,
+        artifact: &Artifact,
+        mirrors: &[&str],
+        entry: Option<String>,
+        progress: &Progress<'_>,
+        transfer: &transfer::Place,
+    ) -> Result<Installed, Failed> {
+        let beside = |error| Failed { error, mirrors: Vec::new() };
+        let sha256 = artifact.sha256;
         let (disk, store) = (self.disk.clone(), self.folder.clone());
         let prepared = blocking(move || prepare(disk, &store, sha256)).await;
         let (scratch, partial) = prepared.map_err(beside)?;
@@ -296,6 +318,7 @@ impl Store {
             limits: self.limits,
             verify: self.verify,
             progress: &report,
+            fetches: &self.fetches,
         };
         let found = fetch.run(mirrors).await?;
         transfer.enter(Stage::Unpacking);

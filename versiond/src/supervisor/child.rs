@@ -14,6 +14,7 @@ use serde_json::Value;
 use supervisor_protocol::contract::{DrainStatus, Ready};
 use tokio::net::TcpStream;
 
+use crate::metrics::Source;
 use crate::process::{self, Account};
 use crate::supervisor::line::{Line, Question, Stream};
 use crate::supervisor::notify::Notified;
@@ -83,6 +84,15 @@ pub(crate) enum Count {
 }
 
 impl ChildLink {
+    /// Where it gives its metrics, when its contract has any. An older child has them beside what it serves.
+    pub(crate) fn metrics(&self) -> Option<Source> {
+        match &self.admin {
+            Admin::Socket(socket) => Some(Source::Socket(socket.clone(), self.account.clone())),
+            Admin::Port(_) => self.has_port.then_some(Source::Port(self.port)),
+            Admin::Nowhere => None,
+        }
+    }
+
     /// `GET /ready`, whatever its status.
     pub(crate) async fn ready(&self, line: &mut Line, within: Duration) -> Result<Ready, ChildError> {
         let (place, _, body) = self.admin(line, Method::GET, "/ready", within).await?;

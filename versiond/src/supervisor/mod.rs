@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use versiond_core::timings::Timings;
 
 pub use self::child::chain;
+pub(crate) use self::child::is_absent;
 pub(crate) use self::command::Commands;
 pub(crate) use self::flight::Flight;
 pub(crate) use self::manager::{Manager, Order, Routes};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use router_dataplane::{Absence, RouteTable, SlotRoute, Upstream};
+use router_dataplane::{Absence, RouteTable, SlotRoute, Upstream, WaitCounts, WaitEnd};
 use supervisor_protocol::{Refusal, ServiceName, Tick, VersionName};
 use tokio::io::AsyncWriteExt;
 
@@ -32,6 +32,8 @@ async fn f16_requests_wait_for_the_next_generation_whatever_their_method() {
     let counters = rig.plane.counters();
     assert_eq!((counters.held_now, counters.held_bytes_now, counters.held, rig.slot.waiting()), (0, 0, 40, 0));
     assert_eq!(counters.held_longest_ms, rig.slot.held().longest_ms);
+    let waits = rig.slot.waits();
+    assert_eq!((ended(&waits), waits.waits), (vec![(WaitEnd::Admitted, 40)], 40));
     assert!(counters.refused.values().all(|count| *count == 0));
 }
 
@@ -94,6 +96,9 @@ async fn a_hold_ends_at_its_bound_with_a_typed_refusal() {
     assert_eq!(reply.header("versiond-not-admitted"), Some("hold_expired; nonce=boot1"));
     assert_eq!(reply.header("retry-after"), Some("1"));
     assert_eq!(rig.plane.counters().held_now, 0);
+    let waits = rig.slot.waits();
+    assert_eq!(ended(&waits), [(WaitEnd::Expired, 1)]);
+    assert!(waits.sum_ms >= 50, "{waits:?}");
 }
 
 #[tokio::test]
@@ -109,6 +114,7 @@ async fn a_forecast_beyond_the_bound_refuses_at_once_those_that_come_and_those_t
         let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
         assert!((50..=60).contains(&seconds), "{seconds}");
     }
+    assert_eq!(ended(&rig.slot.waits()), [(WaitEnd::Refused, 2)]);
 
     rig.slot.withdraw(Absence::Refuse { refusal: Refusal::NotServing, retry_after_s: Some(7) });
     assert_eq!(rig.get("/devshard/v1/x").await.header("retry-after"), Some("7"));
@@ -133,6 +139,14 @@ async fn the_hold_is_bounded_in_number_and_a_client_that_leaves_frees_its_place(
     rig.publish(named("new").await);
     assert_eq!((second.reply().await.text(), third.reply().await.text()), ("new".into(), "new".into()));
     assert_eq!(rig.slot.current().unwrap().load().admitted, 2);
+    let waits = rig.slot.waits();
+    assert_eq!(ended(&waits), [(WaitEnd::Admitted, 2), (WaitEnd::ClientGone, 1), (WaitEnd::Full, 1)]);
+    assert_eq!(waits.waits, 3, "what found no room has not waited");
+}
+
+/// The ends that have happened, and how often.
+fn ended(waits: &WaitCounts) -> Vec<(WaitEnd, u64)> {
+    WaitEnd::ALL.into_iter().zip(waits.ends).filter(|(_, count)| *count > 0).collect()
 }
 
 // F55: the end of input behind a whole request is not a hang-up, while it waits as little as later.

@@ -19,6 +19,13 @@ ANSWERS = {
 
 draining = False
 active = 0
+asked = 0
+# The last one would pass for the supervisor's own.
+METRICS = """# HELP old_requests_total Requests that came.
+# TYPE old_requests_total counter
+old_requests_total {}
+versiond_pretended 1
+"""
 lock = threading.Lock()
 
 
@@ -26,11 +33,14 @@ class Public(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        global active, asked
         if self.path == "/healthz":
             return answer(self, 200, b"ok")
-        global active
+        if self.path == "/metrics":
+            return answer(self, 200, METRICS.format(asked).encode())
         with lock:
             active += 1
+            asked += 1
             refused = draining
         try:
             if refused:

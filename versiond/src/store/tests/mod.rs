@@ -1,5 +1,6 @@
 //! The store against mirrors on loopback: [`mirror`] answers, [`power`] cuts the power.
 
+mod counted;
 mod faults;
 mod install;
 mod mirror;

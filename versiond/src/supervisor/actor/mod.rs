@@ -8,6 +8,7 @@
 //!                       └──▶ SlotRoute (publish, withdraw), Target (retire, cut), Board, Recorder
 //! ```
 
+mod counting;
 mod memory;
 mod publish;
 mod receipt;
@@ -32,6 +33,7 @@ use versiond_core::replay::Act;
 use versiond_core::slot::{Input, NotLaunched, Slot, Step, Want};
 use versiond_core::window::Opening;
 
+use self::counting::Counting;
 use crate::board::{LifeView, SlotView};
 use crate::faults::{Fault, crash};
 use crate::process::ExitInfo;
@@ -92,6 +94,7 @@ pub(crate) struct Actor {
     held: BTreeMap<Generation, Held>,
     events: mpsc::Receiver<Event>,
     tell: mpsc::Sender<Event>,
+    counting: Counting,
     /// What the ledger holds of the slot's memory.
     recorded: Memory,
     /// When the forecast that the slot waits for is asked again.
@@ -149,6 +152,7 @@ impl Actor {
             held: BTreeMap::new(),
             events,
             tell,
+            counting: Counting::default(),
             recorded,
             forecast_at: Tick::ZERO,
             answers_at: Tick::ZERO,
@@ -318,6 +322,7 @@ impl Actor {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let before = self.standing();
+            let crash = self.counting.told(&self.slot, &input);
             // Taken from all slots' common row, and given back when it was not needed and is still the last.
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             let (next, now) = (Generation(number), self.effects.shared.clock.now());
@@ -327,6 +332,7 @@ impl Actor {
                 self.numbers.compare_exchange(number + 1, number, Ordering::Relaxed, Ordering::Relaxed).ok();
             }
             self.log_transitions(&before);
+            self.count(crash, &steps, now);
             let recorded = self.record().await;
             for step in steps {
                 let effect = effect(&step);

@@ -2,6 +2,7 @@
 //!
 //! Must not live here: the choice of a step, or what follows from its outcome (`versiond-core`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use router_dataplane::{Absence, Load};
@@ -112,6 +113,7 @@ impl Actor {
         let role = held.role();
         held.view.pid = u32::try_from(running.identity().pid).ok();
         held.view.port = Some(life.port.port());
+        held.view.metrics = life.link.metrics().map(Arc::new);
         match stopping {
             Some(Phase::Terminating) => drop(running.signal(life.stop)),
             Some(Phase::Killing) | None => drop(running.signal(Signal::SIGKILL)),

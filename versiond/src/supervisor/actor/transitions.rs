@@ -5,16 +5,18 @@
 use std::collections::BTreeMap;
 
 use supervisor_protocol::admin::Phase;
-use supervisor_protocol::{Generation, Reason, Sha256};
-use versiond_core::generation::Gen;
+use supervisor_protocol::{Generation, Reason, Sha256, Tick};
+use versiond_core::generation::{Failure, Gen};
+use versiond_core::slot::Step;
 
 use super::Actor;
+use crate::metrics::Counted;
 
 /// What is told when it changes.
 pub(super) struct Standing {
     phase: Phase,
     sha256: Sha256,
-    failures: u32,
+    failure: Option<Failure>,
     live: bool,
 }
 
@@ -24,7 +26,7 @@ impl Actor {
         let standing = |generation: &Gen| Standing {
             phase: generation.phase(),
             sha256: generation.sha256(),
-            failures: self.slot.failure_of(&generation.sha256()).map_or(0, |failure| failure.count),
+            failure: self.slot.failure_of(&generation.sha256()).cloned(),
             live: generation.is_live(),
         };
         self.slot.generations().map(|generation| (generation.number, standing(generation))).collect()
@@ -41,13 +43,24 @@ impl Actor {
                 tracing::warn!(%slot, %generation, was = old.live, is = now.live, why = self.unready(), "live readiness");
             }
         }
+        let failed =
+            |old: &Standing| self.slot.failure_of(&old.sha256).filter(|failure| Some(*failure) != old.failure.as_ref());
         for (generation, old) in before.iter().filter(|(generation, _)| !after.contains_key(generation)) {
-            let failure = self.slot.failure_of(&old.sha256).filter(|failure| failure.count > old.failures);
-            let text = failure.map(|failure| failure.reason.to_string());
+            let text = failed(old).map(|failure| failure.reason.to_string());
             tracing::info!(%slot, %generation, to = "gone", failure = text, "generation");
-            if let Some(failure) = failure {
-                self.effects.shared.metrics.failed(slot, failure.reason.code());
-            }
+        }
+        // Also of one that is still being stopped for it; and once, whatever else runs the same bytes.
+        let builds: BTreeMap<Sha256, &Standing> = before.values().map(|old| (old.sha256, old)).collect();
+        for failure in builds.into_values().filter_map(failed) {
+            self.effects.shared.metrics.failed(slot, failure.reason.code());
+        }
+    }
+
+    /// Counts a process that has ended by itself, and what the steps that follow have begun or ended.
+    pub(super) fn count(&mut self, crash: Option<Counted>, steps: &[Step], now: Tick) {
+        let counted = self.counting.saw(&self.slot, steps, now);
+        for counted in crash.into_iter().chain(counted) {
+            self.effects.shared.metrics.counts(&self.effects.id, counted);
         }
     }
 
