@@ -334,6 +334,10 @@ impl Actor {
             self.log_transitions(&before);
             self.count(crash, &steps, now);
             let recorded = self.record().await;
+            // A step that reroutes is shown in the moment in which it does; any other is told of before it.
+            if !steps.is_empty() && !steps.iter().any(reroutes) {
+                self.show();
+            }
             for step in steps {
                 let effect = effect(&step);
                 crash::before(effect);
@@ -366,6 +370,22 @@ impl Actor {
         let lives = self.held.iter().map(|(number, held)| (*number, held.view.clone())).collect();
         let view = SlotView { slot: self.slot.clone(), lives, progress: None, flight: self.flight.clone() };
         self.effects.shared.board.set_slot_with(&self.effects.id, Some(view), || reroute(&self.route))
+    }
+}
+
+/// Whether a step changes what requests meet.
+const fn reroutes(step: &Step) -> bool {
+    match step {
+        Step::Publish { .. } | Step::Restore { .. } | Step::Hold { .. } | Step::Withdraw(..) | Step::Absent(_) => true,
+        Step::Fetch(..)
+        | Step::Describe(_)
+        | Step::Start(_)
+        | Step::Cut(..)
+        | Step::DrainChild(_)
+        | Step::Park(..)
+        | Step::Terminate(_)
+        | Step::Kill(_)
+        | Step::Forget(..) => false,
     }
 }
 
