@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use supervisor_protocol::{ServiceName, Tick};
 use versiond_core::catalog::{
-    ParseContext, Removals, ServiceShape, Snapshot, Tracker, UrlRules, parse, read_batch, read_height, read_info,
-    read_plan,
+    Desired, ParseContext, Removals, ServiceShape, Services, Snapshot, Tracker, UrlRules, check, doubts, parse,
+    parse_anywhere, read_batch, read_height, read_info, read_plan,
 };
 
 /// Panics where that does not hold. Whether any of it was read.
@@ -24,9 +24,10 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
             service: Some(service),
             platform: "linux/amd64".to_owned(),
             urls: UrlRules { file: true, ..UrlRules::default() },
-            services: services.clone(),
+            services: Services::Configured(services.clone()),
         };
         read |= follow(&context, &[first, second]);
+        anywhere(&context, first);
     }
     read |= read_plan(bytes).is_ok() | read_batch(bytes).is_ok() | read_height(bytes).is_ok();
     if let Some(snapshot) = Snapshot::of_document(bytes) {
@@ -34,6 +35,23 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
         assert_eq!(again, Some(snapshot), "a snapshot reads back as another");
     }
     read | std::str::from_utf8(bytes).is_ok_and(|text| read_info(text).is_ok())
+}
+
+/// Without a host a document is refused for the same reason, and has the same slots.
+fn anywhere(context: &ParseContext, bytes: &[u8]) {
+    let here = parse(bytes, context);
+    match (parse_anywhere(bytes, context.service.clone(), &context.platform), here) {
+        (Ok(document), Ok(here)) => {
+            assert_eq!(document.revision, here.revision);
+            assert!(document.services.keys().eq(here.services.keys()), "other services");
+            assert!(doubts(&document).iter().all(|doubt| !doubt.is_empty()));
+            let followed = Tracker::new(Removals::Follow, true);
+            let checked = check(document, &followed, &Desired::default(), Tick(0));
+            assert!(checked.is_ok(), "a first document is refused: {checked:?}");
+        }
+        (Err(error), Err(here)) => assert_eq!(error, here),
+        (document, here) => panic!("{document:?}, and on a host {here:?}"),
+    }
 }
 
 fn follow(context: &ParseContext, documents: &[&[u8]]) -> bool {

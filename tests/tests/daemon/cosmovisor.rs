@@ -1,6 +1,7 @@
 //! A Cosmovisor's folder as the source: a program that a plan brings, and what it does before its first start.
 
-use std::time::Duration;
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use demo_child::{Behaviour, StateKind};
@@ -9,10 +10,12 @@ use serde_json::json;
 use versiond_demo::artifacts::sha256;
 
 use crate::common::release;
+use crate::effects::faulty;
 use crate::node::{Node, slot};
 
 /// What has not come true by then never will.
 const WITHIN: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A versiond that follows a folder of its own.
 struct Chain {
@@ -22,7 +25,10 @@ struct Chain {
 
 impl Chain {
     fn new() -> Chain {
-        let node = Node::new("");
+        Chain::of(Node::new(""))
+    }
+
+    fn of(node: Node) -> Chain {
         let home = node.folder().join("home");
         node.set(&format!(
             "[catalog]\nsource = \"cosmovisor:{home}\"\npre_upgrade_retries = 1\n[service.demo]\nroute = \"/demo\"\n"
@@ -54,6 +60,23 @@ impl Chain {
     async fn stop(&self) {
         self.node.signal(Signal::SIGTERM);
         self.node.supervisor.stop(WITHIN).await.unwrap();
+    }
+
+    /// Starts it, waits until it dies at this point, and starts it again.
+    async fn start_over(&self, point: &str) {
+        self.node.supervisor.crash_at(Some(point));
+        self.node.start();
+        let begun = Instant::now();
+        let died = loop {
+            match self.node.supervisor.exited() {
+                Some(status) => break status,
+                None => assert!(begun.elapsed() < WITHIN, "it never comes to {point}\n{}", self.node.last_words()),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        assert_eq!(died.signal(), Some(9), "{point}: {died}\n{}", self.node.last_words());
+        self.node.supervisor.crash_at(None);
+        self.start().await;
     }
 
     /// By which builds it has been run.
@@ -108,6 +131,26 @@ async fn a_program_whose_pre_upgrade_fails_is_not_started_and_says_why() {
         assert_ne!(mended, second);
         chain.node.until_settled("demo", &mended).await;
         assert!(chain.pre_upgrades().ends_with("mended\n"), "{}", chain.pre_upgrades());
+        chain.node.end().await;
+    }
+}
+
+/// P7: what nobody has noted is done again, and what is noted is not.
+#[tokio::test]
+async fn p7_killed_around_a_pre_upgrade_or_its_mark_it_serves_and_has_run_it_until_it_was_marked() {
+    let points = [
+        ("pre_upgrade:before", 1),
+        ("pre_upgrade:after", 2),
+        ("pre_upgrade_mark:before", 2),
+        ("pre_upgrade_mark:after", 1),
+    ];
+    for (point, ran) in points {
+        let chain = Chain::of(Node::of(&faulty(), ""));
+        let second = chain.program("upgrades/v2", &build("second", &[]));
+        chain.ask_for("v2", 100);
+        chain.start_over(point).await;
+        chain.node.until_settled("demo", &second).await;
+        assert_eq!(chain.pre_upgrades(), "second\n".repeat(ran), "{point}");
         chain.node.end().await;
     }
 }

@@ -31,7 +31,12 @@ pub(crate) fn own(name: &str) -> String {
 
 /// A versiond that runs what `services` say, and nothing of a catalog.
 pub(crate) fn node(services: &str) -> Node {
-    let node = Node::new("");
+    node_with(services, "")
+}
+
+/// The same, with settings over those of every test.
+pub(crate) fn node_with(services: &str, settings: &str) -> Node {
+    let node = Node::new(settings);
     node.publish_text(r#"{"schema":1,"revision":1,"services":{}}"#);
     rewrite(&node, services);
     node.start();

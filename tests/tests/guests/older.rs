@@ -4,11 +4,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::Signal;
+use supervisor_protocol::admin::DrainOutcome;
 use supervisor_protocol::contract::StateKind;
 use tokio::net::TcpStream;
 
-use crate::guest::{Load, node, own, program, rewrite, settled};
-use crate::node::Node;
+use crate::guest::{Load, node, node_with, own, program, rewrite, settled};
+use crate::node::{Node, serving};
 
 fn service(word: &str, version: &str, storage: &str) -> String {
     program("python3", "python3");
@@ -123,4 +124,38 @@ async fn f43_an_older_childs_drain_is_not_reachable_through_the_data_listener() 
     assert_eq!(node.get("/old/%64rain").await.status, 404);
     assert_eq!(node.get("/old/word").await.text(), "first");
     node.end().await;
+}
+
+/// F10, F16: what it does beside its requests is not visible. Its grace is part of what a hold takes: one that fits is
+/// taken and cuts nothing, one that does not needs a window.
+#[tokio::test]
+async fn f10_f16_an_older_child_that_counts_nothing_is_held_only_when_its_grace_fits() {
+    let counts_nothing = |word: &str| {
+        let service = service(word, "v0.2", "sqlite").replace("STORAGE =", "COUNTS = \"no\", STORAGE =");
+        format!("{service}[service.old.rollout]\njitter = \"none\"\n")
+    };
+    for (hold, fits) in [("20s", true), ("3s", false)] {
+        let node = node_with(&counts_nothing("first"), &format!("[timing]\nhold = \"{hold}\"\n"));
+        let before = settled(&node, "v0.2", None).await;
+        assert_eq!(before.state, Some(StateKind::Local));
+        let load = Load::start(&node, "/old/word");
+        load.more(100).await;
+        rewrite(&node, &counts_nothing("second"));
+        node.signal(Signal::SIGHUP);
+        if fits {
+            let after = settled(&node, "v0.2", Some(&before)).await;
+            load.more(100).await;
+            assert_eq!(load.stop().await, ["first", "second"]);
+            let receipt = node.until(|status| !status.receipts.is_empty()).await.receipts[0].clone();
+            assert_eq!((receipt.generation, receipt.successor), (before.generation, Some(after.generation)));
+            assert_eq!((receipt.outcome, receipt.cut.total()), (DrainOutcome::Drained, 0));
+            assert!(node.last_words().contains("it has no /drain/status"), "{}", node.last_words());
+        } else {
+            node.until_why("v0.2", |reason| matches!(reason.code(), "quiescing" | "needs_window")).await;
+            load.more(100).await;
+            assert_eq!(load.stop().await, ["first"]);
+            assert_eq!(serving(&node.status().await, "v0.2").unwrap().pid, before.pid);
+        }
+        node.end().await;
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use demo_child::{Behaviour, StateKind};
+use demo_child::{Behaviour, Role, StateKind};
 use serde_json::json;
 use supervisor_protocol::admin::{DrainCause, DrainOutcome, Phase};
 
@@ -84,5 +84,30 @@ async fn f16_p4_work_longer_than_the_hold_needs_a_window_and_goes_through_with_a
     assert!(finished > 20, "{finished} of {}", asked.len());
     let receipt = stage.node.status().await.receipts[0].clone();
     assert_eq!((receipt.generation, receipt.cut.total()), (old.generation, 0), "{receipt:?}");
+    stage.end().await;
+}
+
+/// F10: a worker has no requests to wait for. It ends the piece that it has begun, and only then its successor begins.
+#[tokio::test]
+async fn f10_a_worker_with_local_state_makes_room_for_its_successor_and_no_piece_is_cut() {
+    let worker = |build: &str| Behaviour { role: Role::Worker, ..sqlite_like(build, 0) };
+    let (mut stage, _) = Stage::with(&worker("old"), "").await;
+    let path = stage.node.folder().join(format!("state/data/demo/{SLOT}/journal"));
+    let journal = || std::fs::read_to_string(&path).unwrap_or_default();
+    stage.node.until(|_| journal().contains(" ends ")).await;
+    let old = serving(&stage.node.status().await, SLOT).unwrap().generation;
+    let new = stage.offer(&worker("new"));
+    stage.publish(&new);
+    let after = stage.serves(&new).await;
+    let of = |generation| format!("{generation} ");
+    stage.node.until(|_| journal().contains(&format!("{} ends ", after.generation))).await;
+    // Each line of the old one is before each of the new one, and each piece has its end.
+    let text = journal();
+    let (before, since) = text.split_at(text.find(&of(after.generation)).unwrap());
+    assert!(!since.contains(&of(old)), "{text}");
+    assert_eq!(before.matches(" begins ").count(), before.matches(" ends ").count(), "{text}");
+    stage.baked(&new).await;
+    let receipt = stage.node.status().await.receipts[0].clone();
+    assert_eq!((receipt.generation, receipt.outcome), (old, DrainOutcome::Drained));
     stage.end().await;
 }

@@ -46,11 +46,14 @@ impl Slot {
     /// Its predecessor was asked after the errors began and was well, where it is still there: the cause is none that
     /// they share. What is answered while it is not well does not count.
     fn judge_errors(&mut self, now: Tick) {
+        if self.policy.errors.is_none() {
+            return;
+        }
         if kept(self).any(|health| !health.is_sound()) {
-            if let Some(trial) = &mut self.trial
-                && let Some(tally) = self.tallies.get_mut(&trial.generation)
-            {
-                tally.restart();
+            let generations = &self.generations;
+            if let Some(trial) = self.trial.as_mut().filter(|trial| generations.contains_key(&trial.generation)) {
+                // Also of what has not been counted yet: its first answers may be from before that.
+                self.tallies.entry(trial.generation).or_default().restart();
                 trial.risen = None;
             }
             return;

@@ -302,6 +302,19 @@ fn f15_errors_count_only_of_what_is_on_trial_and_ordered_and_only_where_they_are
     assert_eq!((off.serving(), off.slot().wants_answers().count()), (Some(2), 0));
 }
 
+// F22: the counts come once a second, and the first of them has what was answered before anything was known.
+#[test]
+fn f22_errors_from_before_the_first_count_and_while_the_predecessor_was_not_well_do_not_count() {
+    let errors = Some(ErrorRule { permille: 50, least: 20 });
+    let mut told = a_serves(under(Policy { errors, ..Policy::default() }), "shared undrain");
+    told.then("answers g1 0/100\nt=10s want b\nfetched g2\ndescribed g2 shared undrain\nlaunched g2\nprobe g2 ready");
+    told.then("leases g1\nchild g1 0\ncompared g1 unready\nt=11s compared g1 ready\nanswers g2 20/20");
+    told.then("t=12s compared g1 ready\nt=13s answers g2 20/40\nt=14s compared g1 ready\nanswers g2 20/41");
+    assert_eq!(told.serving(), Some(2));
+    told.then("t=15s answers g2 30/60\nt=16s compared g1 ready");
+    assert_eq!((told.serving(), told.why()[0]), (Some(1), "rolled_back"));
+}
+
 #[test]
 fn the_way_back_is_named_whether_it_is_warm_or_not() {
     let mut told = on_trial();

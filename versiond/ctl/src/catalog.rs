@@ -9,6 +9,7 @@ use supervisor_protocol::catalog::{
 use crate::args::Output;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::offline::Offline;
 use crate::text::{age, out, out_json};
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,8 @@ struct CheckArgs {
     /// As the successor of what is in force, with its revision and its removals; else as a first document.
     #[arg(long)]
     against: bool,
+    #[command(flatten)]
+    offline: Offline,
     #[command(flatten)]
     output: Output,
 }
@@ -68,6 +71,9 @@ impl Args {
 
 impl CheckArgs {
     async fn run(self, client: &Client) -> Result<(), Failure> {
+        if self.offline.is_asked_for() {
+            return self.offline.run(document(&self.document)?, &self.document, self.output.json);
+        }
         let request = CheckRequest { document: document(&self.document)?, against: self.against };
         let told = client.check(&request).await?;
         if self.output.json {
@@ -136,7 +142,7 @@ fn origin(report: &CatalogReport) -> String {
     }
 }
 
-fn render_check(check: &CatalogCheck) -> String {
+pub(crate) fn render_check(check: &CatalogCheck) -> String {
     let mut text = match check.revision {
         Some(revision) => format!("well-formed, revision {revision}\n"),
         None => "well-formed, without a revision\n".to_owned(),

@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use http::StatusCode;
 use supervisor_protocol::Reason;
 use supervisor_protocol::admin::ApiError;
+use versiond_core::catalog::{CatalogError, Refused, SignatureError};
 use versiond_core::replay::LineError;
 
 use crate::exit;
@@ -49,6 +50,14 @@ pub(crate) enum Failure {
     Document { path: Utf8PathBuf, source: io::Error },
     #[error("{path} cannot be written")]
     Unwritten { path: Utf8PathBuf, source: io::Error },
+    #[error("{path} would be refused")]
+    RefusedDocument { path: String, source: CatalogError },
+    #[error("{path} would be refused")]
+    NotFollowed { path: String, source: Refused },
+    #[error("{path} would not be trusted")]
+    NotSigned { path: String, source: SignatureError },
+    #[error("{path} would not be trusted: there is no signature beside it")]
+    Unsigned { path: String },
     #[error("{path} cannot be replayed")]
     Recording { path: Utf8PathBuf, source: LineError },
     #[error("{path}: ends otherwise than it was recorded, by version {version}; this is {}", env!("CARGO_PKG_VERSION"))]
@@ -76,6 +85,10 @@ impl Failure {
             | Failure::NotConformant(_)
             | Failure::Document { .. }
             | Failure::Unwritten { .. }
+            | Failure::RefusedDocument { .. }
+            | Failure::NotFollowed { .. }
+            | Failure::NotSigned { .. }
+            | Failure::Unsigned { .. }
             | Failure::Recording { .. }
             | Failure::EndsOtherwise { .. }
             | Failure::Scratch(_)

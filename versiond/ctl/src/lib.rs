@@ -1,7 +1,8 @@
 //! `versionctl`: what an operator asks of versiond, and the check of a child against the contract.
 //!
 //! It speaks HTTP over the daemon's Unix socket and depends on nothing of the daemon but the wire types
-//! of `supervisor-protocol` and, to play a recording again, the pure `versiond-core`. Cut: `command` is the command line, `client` and `wire` do the talking, every
+//! of `supervisor-protocol` and, for what needs no daemon (to play a recording again, to check a document offline),
+//! the pure `versiond-core`. Cut: `command` is the command line, `client` and `wire` do the talking, every
 //! other file holds a subcommand and the pure functions that render it, [`conformance`] starts a program
 //! and tells what of the contract holds. Exit codes are a table in [`exit`].
 
@@ -19,6 +20,7 @@ mod fetch;
 mod gc;
 mod import;
 mod logs;
+mod offline;
 mod order;
 mod plan;
 mod record;

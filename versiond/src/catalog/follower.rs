@@ -175,7 +175,7 @@ impl Follower {
     }
 
     fn trust_key(&self) -> Option<String> {
-        self.judge.trust.as_ref().map(|key| key.text.clone())
+        self.judge.trust.as_ref().map(|key| key.as_str().to_owned())
     }
 
     fn unread(&self, error: &SourceError) -> Reason {

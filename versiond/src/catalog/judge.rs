@@ -1,18 +1,15 @@
 //! What is asked of the catalog without changing it: the report of what is in force, and what another
 //! document would do. Pure but for reading that document.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use supervisor_protocol::catalog::{
-    CatalogCheck, CatalogSlot, Change, CheckDocument, CheckRequest, CheckedSlot, StagedRelease, StagedState,
-};
-use supervisor_protocol::{SCHEMA, Sha256, SlotId, Tick};
-use versiond_core::catalog::{CatalogError, Desired, Intent, ParseContext, Refused, Tracker, parse};
+use supervisor_protocol::Tick;
+use supervisor_protocol::catalog::{CatalogCheck, Change, CheckDocument, CheckRequest};
+use versiond_core::catalog::{CatalogError, ParseContext, Refused, Tracker, check, parse};
 
 use super::http::{Client, FetchError};
 use super::source::{self, SourceError};
-use super::trust::{self, Untrusted};
+use super::trust::Untrusted;
 use crate::config::{CatalogConfig, CatalogSource, TrustKey};
 
 /// How long a document may take to come.
@@ -70,7 +67,8 @@ impl Judge {
             CheckDocument::Text { text, signature } => {
                 if let Some(key) = &self.trust {
                     let signature = signature.ok_or(CheckError::Untrusted(Untrusted::NotGiven))?;
-                    trust::verify(key, text.as_bytes(), signature.as_bytes()).map_err(CheckError::Untrusted)?;
+                    let verified = key.verify(text.as_bytes(), signature.as_bytes());
+                    verified.map_err(|error| CheckError::Untrusted(Untrusted::Signature(error)))?;
                 }
                 text.into_bytes()
             }
@@ -97,55 +95,16 @@ impl Judge {
     /// The same of a document that is here.
     pub(super) fn judge(&self, bytes: &[u8], against: bool, now: Tick) -> Result<CatalogCheck, CheckError> {
         let document = parse(bytes, &self.context).map_err(CheckError::Document)?;
-        let revision = document.revision;
         let fresh = self.fresh.at_height(self.tracker.height());
         let followed = if against { &self.tracker } else { &fresh };
-        let after = followed.observe(document, now).map_err(CheckError::Refused)?.desired();
-        let before = self.tracker.desired();
-        let mut slots = BTreeSet::from_iter(after.slots.keys());
-        if against {
-            slots.extend(before.slots.keys());
+        let mut checked = check(document, followed, &self.tracker.desired(), now).map_err(CheckError::Refused)?;
+        if !against {
+            checked.slots.retain(|slot| slot.change != Change::Remove);
         }
-        let slots = slots.into_iter().map(|slot| checked(slot, &before, &after)).collect();
-        let mut warnings = Vec::new();
         if self.trust.is_none() {
-            warnings.push("documents are not signed: authority is whoever controls the source".to_owned());
+            let unsigned = "documents are not signed: authority is whoever controls the source";
+            checked.warnings.insert(0, unsigned.to_owned());
         }
-        if revision.is_none() {
-            warnings
-                .push("no revision: what it leaves out goes after three identical readings over a minute".to_owned());
-        }
-        Ok(CatalogCheck { schema: SCHEMA, revision, slots, deny: after.deny.into_iter().collect(), warnings })
-    }
-}
-
-fn checked(slot: &SlotId, before: &Desired, after: &Desired) -> CheckedSlot {
-    let hash = |desired: &Desired| desired.slots.get(slot)?.artifact.as_ref().map(|artifact| artifact.sha256);
-    let (old, new) = (hash(before), hash(after));
-    let change = match (after.slots.contains_key(slot), old, new) {
-        (false, ..) => Change::Remove,
-        (true, _, None) => Change::Blocked,
-        (true, None, Some(_)) => Change::Start,
-        (true, Some(old), Some(new)) if old == new => Change::Unchanged,
-        (true, Some(_), Some(_)) => Change::Swap,
-    };
-    let intent = after.slots.get(slot).cloned().unwrap_or_default();
-    CheckedSlot { after: shown(slot, &intent, |_| StagedState::Waiting), before: old, change }
-}
-
-/// A slot's intent as the API shows it.
-pub(super) fn shown(slot: &SlotId, intent: &Intent, state: impl Fn(&Sha256) -> StagedState) -> CatalogSlot {
-    let staged = intent.staged.iter().map(|staged| StagedRelease {
-        height: staged.height,
-        sha256: staged.artifact.sha256,
-        state: state(&staged.artifact.sha256),
-    });
-    CatalogSlot {
-        slot: slot.clone(),
-        sha256: intent.artifact.as_ref().map(|artifact| artifact.sha256),
-        since_height: intent.since_height,
-        override_file: intent.override_file.clone(),
-        reason: intent.blocked.clone(),
-        staged: staged.collect(),
+        Ok(checked)
     }
 }

@@ -35,7 +35,7 @@ use supervisor_protocol::catalog::{CatalogCheck, CatalogOrigin, CatalogReport, C
 use supervisor_protocol::time::millis;
 use supervisor_protocol::{Reason, SCHEMA, Tick};
 use tokio::sync::{mpsc, oneshot, watch};
-use versiond_core::catalog::{Desired, ParseContext};
+use versiond_core::catalog::{Desired, ParseContext, shown};
 
 use crate::catalog::follower::Follower;
 use crate::catalog::height::HeightReader;
@@ -49,8 +49,7 @@ pub use source::SourceError;
 pub(crate) use staging::{StagingStates, stage};
 pub use trust::Untrusted;
 
-/// This machine, as catalogs name it.
-pub const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
+pub use versiond_core::catalog::PLATFORM;
 
 /// The first pause after a failure while nothing is known at all.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -118,7 +117,7 @@ impl CatalogHandle {
             reset: view.reset,
             height: view.desired.height,
             height_unknown: view.height_unknown.clone(),
-            slots: slots.iter().map(|(slot, intent)| judge::shown(slot, intent, |of| self.staging.of(of))).collect(),
+            slots: slots.iter().map(|(slot, intent)| shown(slot, intent, |of| self.staging.of(of))).collect(),
             deny: view.desired.deny.iter().copied().collect(),
         };
         (report, view.document.clone())

@@ -100,7 +100,7 @@ pub(super) async fn signed(
         let signature = bytes(client, &beside, trust::MAX_BYTES).await;
         signature
             .map_err(|error| Untrusted::Missing(Box::new(error)))
-            .and_then(|signature| trust::verify(key, &document, &signature))
+            .and_then(|signature| key.verify(&document, &signature).map_err(Untrusted::Signature))
             .map_err(|source| SourceError::Untrusted { place, source })?;
     }
     Ok(document)

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use minisign_verify::PublicKey;
 use supervisor_protocol::{ServiceName, SlotId, VersionName};
-use versiond_core::catalog::{Removals, ServiceShape, UrlRules, is_loopback_url};
+use versiond_core::catalog::{Removals, ServiceShape, TrustKey, UrlRules, is_loopback_url};
 
 use super::host::{absolute, truth};
 use super::setting::Source;
@@ -65,14 +64,6 @@ pub struct CosmovisorConfig {
     pub pre_upgrade_retries: u32,
 }
 
-/// A minisign public key.
-#[derive(Clone)]
-pub struct TrustKey {
-    /// As it was written: what a kept document is remembered to be signed with.
-    pub text: String,
-    pub key: PublicKey,
-}
-
 /// A file that stands in for an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
@@ -102,8 +93,6 @@ enum CatalogValueError {
     Height,
     #[error("removals is \"follow\" or \"explicit\"")]
     Removals,
-    #[error("a minisign public key is the line that begins with RW")]
-    TrustKey,
     #[error("heights are whole numbers above zero, with commas between them")]
     Heights,
     #[error("a whole number from 0 to 100")]
@@ -358,21 +347,6 @@ impl FromStr for HeightSource {
 fn http(text: &str) -> Option<reqwest::Url> {
     let url: reqwest::Url = text.parse().ok()?;
     matches!(url.scheme(), "http" | "https").then_some(url)
-}
-
-impl FromStr for TrustKey {
-    type Err = Box<dyn std::error::Error + Send + Sync>;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let key = PublicKey::from_base64(text).map_err(|_| CatalogValueError::TrustKey)?;
-        Ok(TrustKey { text: text.to_owned(), key })
-    }
-}
-
-impl fmt::Debug for TrustKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TrustKey({})", self.text)
-    }
 }
 
 #[cfg(test)]

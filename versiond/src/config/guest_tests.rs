@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use supervisor_protocol::contract::{Role, StateKind};
+use versiond_core::catalog::Services;
 
 use super::*;
 
@@ -49,7 +50,8 @@ fn a_command_is_outside_the_catalog() {
     let config = build::build(Utf8Path::new("versiond.toml"), text, &Env::new()).unwrap();
     let name = |text: &str| ServiceName::new(text).unwrap();
     assert_eq!(config.catalog.service, Some(name("a")));
-    assert_eq!(config.parse_context().services.into_keys().collect::<Vec<_>>(), [name("a")]);
+    let Services::Configured(services) = config.parse_context().services else { panic!("it is of a host") };
+    assert_eq!(services.into_keys().collect::<Vec<_>>(), [name("a")]);
 }
 
 #[test]

@@ -28,10 +28,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use router_dataplane::PeerRange;
 use supervisor_protocol::{HostId, ServiceName};
 use versiond_core::budget::{self, Budget};
-use versiond_core::catalog::ParseContext;
+use versiond_core::catalog::{ParseContext, Services};
 
 pub use crate::process::PortRange;
-pub use catalog::{CatalogConfig, CatalogSource, CosmovisorConfig, HeightSource, Matches, Override, TrustKey};
+pub use catalog::{CatalogConfig, CatalogSource, CosmovisorConfig, HeightSource, Matches, Override};
 pub use error::{ConfigError, chain};
 pub use isolation::{CredentialSource, IsolationConfig};
 pub use rollout::{Rollout, RolloutMode};
@@ -39,6 +39,7 @@ pub use service::{ClassRule, CommandConfig, Contract, Environment, FileTemplate,
 pub use setting::{Origin, Setting};
 pub use supervisor_protocol::time::parse_duration;
 pub use template::{Filling, Template, TemplateError};
+pub use versiond_core::catalog::TrustKey;
 
 /// The environment, as a value.
 pub type Env = BTreeMap<String, String>;
@@ -131,16 +132,12 @@ impl Config {
     /// What the catalog's parser must know of this host.
     #[must_use]
     pub fn parse_context(&self) -> ParseContext {
+        let services = self.services.iter().filter(|(_, service)| service.command.is_none());
         ParseContext {
             service: self.catalog.service.clone(),
             platform: crate::catalog::PLATFORM.to_owned(),
             urls: self.catalog.url_rules(),
-            services: self
-                .services
-                .iter()
-                .filter(|(_, service)| service.command.is_none())
-                .map(|(name, service)| (name.clone(), service.shape))
-                .collect(),
+            services: Services::Configured(services.map(|(name, service)| (name.clone(), service.shape)).collect()),
         }
     }
 }

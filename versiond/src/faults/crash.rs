@@ -14,7 +14,7 @@ pub enum Side {
 /// Every effect by its name, which is what [`before`] and [`after`] are called with. Those of a slot's steps are
 /// the names of [`versiond_core::slot::Step`], by what they do to the world: one that comes back is published, one
 /// that is held is withdrawn.
-pub const EFFECTS: [&str; 19] = [
+pub const EFFECTS: [&str; 21] = [
     "absent",
     "catalog_keep",
     "cut",
@@ -27,6 +27,8 @@ pub const EFFECTS: [&str; 19] = [
     "kill",
     "ledger_write",
     "listen",
+    "pre_upgrade",
+    "pre_upgrade_mark",
     "publish",
     "ready",
     "start",

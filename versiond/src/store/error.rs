@@ -37,6 +37,8 @@ pub enum Unusable {
     Broken { format: &'static str, detail: String },
     #[error("it has more than {cap} members")]
     TooManyMembers { cap: usize },
+    #[error("its list of members has more than {cap} bytes")]
+    DirectoryTooLarge { cap: u64 },
     #[error("it has an extended header of a kind that is refused: {0}")]
     Extended(String),
     #[error("no member is {0:?}")]

@@ -16,6 +16,7 @@ use versiond_core::slot::NotLaunched;
 
 use crate::catalog::CatalogView;
 use crate::config::CatalogConfig;
+use crate::faults::crash;
 use crate::process::oneshot::{self, OneshotError, random_nonce};
 use crate::process::{LaunchSpec, Spawner};
 use crate::supervisor::child::chain;
@@ -82,9 +83,11 @@ impl PreUpgrade {
             return Ok(());
         }
         tracing::info!(%slot, %sha256, "pre-upgrade");
+        crash::before("pre_upgrade");
         let ran = self.run(spawner, launch).await;
+        crash::after("pre_upgrade");
         let noted = match ran {
-            Ok(()) => tokio::task::spawn_blocking(move || note(&mark)).await.unwrap_or(Ok(())),
+            Ok(()) => self::mark(mark).await,
             Err(error) => Err(error),
         };
         noted.map_err(|error| NotLaunched::Failed(chain(&error)))
@@ -115,6 +118,15 @@ impl PreUpgrade {
         }
         Err(PreUpgradeError::Again(self.retries + 1))
     }
+}
+
+/// A mark that nobody knows to be written is none.
+async fn mark(path: PathBuf) -> Result<(), PreUpgradeError> {
+    crash::before("pre_upgrade_mark");
+    let mark = path.clone();
+    let noted = tokio::task::spawn_blocking(move || note(&mark)).await;
+    crash::after("pre_upgrade_mark");
+    noted.unwrap_or_else(|error| Err(PreUpgradeError::Disk { path, source: io::Error::other(error) }))
 }
 
 fn ended(code: i32) -> Ended {

@@ -35,6 +35,8 @@ pub(crate) struct Subject {
     pub(crate) nonce: Nonce,
     /// It has served and does not now: it is asked whether it could again, and its drain is no reason against it.
     pub(crate) standby: Arc<AtomicBool>,
+    /// It has been found to count nothing of what it does.
+    pub(crate) uncounted: Arc<AtomicBool>,
 }
 
 /// What the rounds of one generation have found out.
@@ -47,6 +49,8 @@ struct Found {
     /// To the admin listener, and to the port that serves, of a child of contract v1.
     admin: Line,
     serving: Line,
+    /// What it counts, once it has said so: what a drain of it takes must be known before one begins.
+    counts: Option<Count>,
 }
 
 /// Whether the sockets are known to be the generation's own.
@@ -66,6 +70,7 @@ impl Effects {
             told: false,
             admin: Line::Kept(None),
             serving: Line::Kept(None),
+            counts: None,
         };
         loop {
             let standby = subject.standby.load(Ordering::Acquire);
@@ -148,6 +153,10 @@ impl Effects {
         if said == Said::Absent && !std::mem::replace(&mut found.told, true) {
             let generation = subject.generation;
             tracing::warn!(slot = %self.id, %generation, "it has no /ready: its health, or a connection, is taken for readiness");
+        }
+        if found.counts.is_none() {
+            found.counts = link.drain_status(within).await.ok();
+            subject.uncounted.store(found.counts == Some(Count::Unknown), Ordering::Release);
         }
         Ok(Probe::Ready)
     }

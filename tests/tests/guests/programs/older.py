@@ -17,6 +17,9 @@ ANSWERS = {
     "--print-storage-mode": os.environ.get("STORAGE", "sqlite"),
 }
 
+# Without it, it has no `/drain/status`.
+COUNTS = os.environ.get("COUNTS", "yes") == "yes"
+
 draining = False
 active = 0
 asked = 0
@@ -63,7 +66,7 @@ class Admin(http.server.BaseHTTPRequestHandler):
         if self.path == "/ready":
             body = {"ready": not state, "draining": state, "inflight": busy, "storage_ready": True}
             answer(self, 503 if state else 200, json.dumps(body).encode())
-        elif self.path == "/drain/status":
+        elif self.path == "/drain/status" and COUNTS:
             answer(self, 200, json.dumps({"ready": not state, "active": busy}).encode())
         else:
             answer(self, 404, b"")

@@ -5,6 +5,7 @@
 //! from, how they are kept, and the bytes they name.
 
 mod address;
+mod check;
 mod checksum;
 mod cosmovisor;
 mod height;
@@ -12,6 +13,7 @@ mod json;
 mod parse;
 mod reader;
 mod releases;
+mod signature;
 mod tracker;
 mod url;
 
@@ -24,12 +26,17 @@ use serde::{Deserialize, Serialize};
 use supervisor_protocol::{Reason, ServiceName, Sha256, SlotId, VersionName};
 
 pub use address::{Scope, scope};
+pub use check::{check, doubts, parse_anywhere, shown};
 pub use cosmovisor::{Info, Local, Plan, PlanError, Snapshot, Upgrade, folder_of, read_batch, read_info, read_plan};
 pub use height::{HeightError, HeightReading, read_height};
-pub use parse::{CatalogError, MAX_BYTES, MAX_SERVICES, MAX_VERSIONS, ParseContext, ServiceShape, parse};
+pub use parse::{CatalogError, MAX_BYTES, MAX_SERVICES, MAX_VERSIONS, ParseContext, ServiceShape, Services, parse};
 pub use releases::{Release, Releases};
+pub use signature::{SignatureError, TrustKey, TrustKeyError};
 pub use tracker::{Believed, CONFIRM_OVER, CONFIRM_SEEN, MAX_JUMP, Refused, Removals, Tracker};
 pub use url::{UrlRefusal, UrlRules, is_local_name, is_loopback_url};
+
+/// This machine, as catalogs name it.
+pub const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
 /// One document, as far as it concerns this platform.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

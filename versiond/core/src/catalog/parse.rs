@@ -28,8 +28,24 @@ pub struct ParseContext {
     /// As artifacts name it: `linux/amd64`.
     pub platform: String,
     pub urls: UrlRules,
-    /// The services that this host is configured for.
-    pub services: BTreeMap<ServiceName, ServiceShape>,
+    pub services: Services,
+}
+
+/// The services that a document is read for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Services {
+    /// Those that a host is configured for.
+    Configured(BTreeMap<ServiceName, ServiceShape>),
+    /// Every one, as the document has it: no host is known.
+    Any,
+}
+
+/// Whether a service is one of those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Configured(ServiceShape),
+    Any,
+    None,
 }
 
 /// What a service's route makes of version names.
@@ -43,6 +59,23 @@ pub enum ServiceShape {
         /// of the host's own paths.
         first_segment: bool,
     },
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Services::Configured(BTreeMap::new())
+    }
+}
+
+impl Services {
+    pub(super) fn place_of(&self, service: &ServiceName) -> Place {
+        match self {
+            Services::Configured(services) => {
+                services.get(service).map_or(Place::None, |shape| Place::Configured(*shape))
+            }
+            Services::Any => Place::Any,
+        }
+    }
 }
 
 /// Why a document was refused as a whole. What was in force stays in force.
@@ -102,7 +135,7 @@ fn schema_1(root: &At<'_>, context: &ParseContext) -> Result<Catalog, CatalogErr
     for (name, service) in fields.get("services").ok_or_else(|| root.missing("services"))?.map()? {
         let name = ServiceName::new(name)
             .map_err(|source| CatalogError::Name { path: format!("the service name {}", service.path), source })?;
-        configured += usize::from(context.services.contains_key(&name));
+        configured += usize::from(context.services.place_of(&name) != Place::None);
         let mut reader = Reader::new(name, configured <= MAX_SERVICES, context);
         let fields = service.fields(&["versions"])?;
         for version in fields.get("versions").ok_or_else(|| service.missing("versions"))?.list()? {

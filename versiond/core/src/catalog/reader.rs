@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use supervisor_protocol::{Reason, ServiceName, VersionName};
 
 use super::json::At;
-use super::parse::{CatalogError, MAX_SERVICES, MAX_VERSIONS, ParseContext, ServiceShape};
+use super::parse::{CatalogError, MAX_SERVICES, MAX_VERSIONS, ParseContext, Place, ServiceShape};
 use super::url::UrlRules;
 use super::{Artifact, Entry, Release, Releases};
 
@@ -36,7 +36,7 @@ impl<'c> Reader<'c> {
     /// The whole service.
     pub(super) fn finish(self) -> Result<(ServiceName, BTreeMap<VersionName, Entry>), CatalogError> {
         let Reader { service, context, mut entries, .. } = self;
-        if context.services.get(&service) == Some(&ServiceShape::Single) && !entries.is_empty() {
+        if context.services.place_of(&service) == Place::Configured(ServiceShape::Single) && !entries.is_empty() {
             let count = entries.len();
             let entry = match entries.pop_first() {
                 Some((_, entry)) if count == 1 => entry,
@@ -50,12 +50,10 @@ impl<'c> Reader<'c> {
     }
 
     fn judge(&self, name: &VersionName, releases: Releases) -> Entry {
-        let Some(shape) = self.context.services.get(&self.service) else {
-            return Entry::Blocked(not_configured(&self.service));
-        };
-        let first_segment = match shape {
-            ServiceShape::Single => false,
-            ServiceShape::Versioned { first_segment } => *first_segment,
+        let first_segment = match self.context.services.place_of(&self.service) {
+            Place::None => return Entry::Blocked(not_configured(&self.service)),
+            Place::Any | Place::Configured(ServiceShape::Single) => false,
+            Place::Configured(ServiceShape::Versioned { first_segment }) => first_segment,
         };
         if !self.within_cap {
             return Entry::Blocked(unservable(format!("a host takes {MAX_SERVICES} services")));
@@ -76,12 +74,12 @@ pub(super) fn planned(
     releases: Releases,
     context: &ParseContext,
 ) -> Result<BTreeMap<VersionName, Entry>, CatalogError> {
-    let entry = match context.services.get(service) {
-        Some(ServiceShape::Single) => Entry::Releases(releases),
-        Some(ServiceShape::Versioned { .. }) => Entry::Blocked(unservable(format!(
+    let entry = match context.services.place_of(service) {
+        Place::Any | Place::Configured(ServiceShape::Single) => Entry::Releases(releases),
+        Place::Configured(ServiceShape::Versioned { .. }) => Entry::Blocked(unservable(format!(
             "upgrade plans replace one program by the next, and the route of [service.{service}] holds {{version}}"
         ))),
-        None => Entry::Blocked(not_configured(service)),
+        Place::None => Entry::Blocked(not_configured(service)),
     };
     Ok(BTreeMap::from([(own_name(service)?, entry)]))
 }

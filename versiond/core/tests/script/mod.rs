@@ -6,7 +6,7 @@
 //!              deny a
 //!              fetched g1 | fetch-failed g1 | wrong-hash g1 | unusable g1
 //!              want a irreversible
-//!              described g1 none|local|shared [undrain] [exclusive] [reads=3-5 writes=5] | undescribed g1
+//!              described g1 none|local|shared [undrain] [exclusive] [worker] [reads=3-5 writes=5] | undescribed g1
 //!              launched g1 | not-launched g1
 //!              probe g1 ready | probe g1 initializing | probe g1 unready
 //!              leases g1 [CLASS=COUNT…] | child g1 COUNT | exit g1 code=N|signal=N
@@ -223,7 +223,7 @@ fn facts(state: &str, more: &[&str]) -> Option<Facts> {
     };
     Some(Facts {
         binary_version: "1.0".to_owned(),
-        role: Role::Server,
+        role: if more.contains(&"worker") { Role::Worker } else { Role::Server },
         state,
         undrain: more.contains(&"undrain"),
         data,

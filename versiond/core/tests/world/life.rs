@@ -10,6 +10,8 @@ use supervisor_protocol::{ByClass, StreamClass, Tick};
 use versiond_core::generation::{Exit, Probe};
 use versiond_core::timings::Timings;
 
+use crate::world::errors::Answered;
+
 /// One generation.
 pub(crate) struct Life {
     pub(crate) build: usize,
@@ -25,6 +27,12 @@ pub(crate) struct Life {
     pub(crate) parked: bool,
     /// Answers in a row, to what is asked of it where it stands, that did not say ready.
     pub(crate) misses: u8,
+    /// When it last said ready to that.
+    pub(crate) heard: Option<Tick>,
+    /// When it last became the target, and how often it has come back.
+    pub(crate) since: Tick,
+    pub(crate) comebacks: u32,
+    pub(crate) answered: Answered,
     /// How often it has been told to drain.
     pub(crate) drains: u32,
     pub(crate) retired: Option<Retired>,
@@ -78,6 +86,10 @@ impl Life {
             owes: false,
             parked: false,
             misses: 0,
+            heard: None,
+            since: Tick::ZERO,
+            comebacks: 0,
+            answered: Answered::default(),
             drains: 0,
             retired: None,
             leases: BTreeMap::new(),
@@ -101,7 +113,8 @@ impl Life {
         self.retired.is_some() || self.parked
     }
 
-    pub(crate) fn hears(&mut self, probe: &Probe) {
+    pub(crate) fn hears(&mut self, probe: &Probe, now: Tick) {
+        self.heard = if *probe == Probe::Ready { Some(now) } else { self.heard };
         self.misses = if *probe == Probe::Ready { 0 } else { self.misses.saturating_add(1) };
     }
 

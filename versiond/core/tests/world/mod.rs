@@ -2,6 +2,7 @@
 //! does, answers after a while, and checks every promise after every input.
 
 mod checks;
+mod errors;
 mod flight;
 mod life;
 mod shell;
@@ -20,6 +21,7 @@ use versiond_core::replay::Act;
 use versiond_core::slot::{Failed, Input, NotLaunched, Slot, Want};
 use versiond_core::window::Opening;
 
+use errors::Errors;
 use flight::Flight;
 use life::{Life, Process, Stage};
 use story::{Fetch, Op, Story, Warm, artifact};
@@ -27,6 +29,8 @@ use truth::Truth;
 
 /// How long a world goes on after the last thing that happens to it.
 const SETTLES: Duration = Duration::from_secs(600);
+/// How long clients ask after that.
+const GOES_ON: Duration = Duration::from_secs(20);
 /// In milliseconds: between rounds of probes, and the longest round.
 const PROBE_ROUND: u64 = 400;
 const PROBE_TIMEOUT: u64 = 1_000;
@@ -47,6 +51,8 @@ pub(crate) struct World {
     asked: bool,
     /// Until when one, or every process that is not a candidate, says that it is not ready.
     unready: Vec<(Option<Generation>, Tick)>,
+    /// Until when clients ask.
+    traffic_until: Tick,
     /// It is recorded, and the recording played again and again.
     flight: Option<Flight>,
 }
@@ -70,6 +76,8 @@ enum Event {
     Counted(Generation, u32, u64),
     /// The forecast that is waited for is asked.
     Forecast,
+    /// A second of answers.
+    Traffic,
     Idle,
 }
 
@@ -109,11 +117,12 @@ impl World {
             accepts: None,
             operated: false,
             closed_until: None,
+            errors: Errors::under(story.traffic),
         };
         World {
             slot: Slot::new(
                 timings,
-                Policy::default(),
+                Policy { errors: story.traffic.map(|traffic| traffic.rule), ..Policy::default() },
                 story.last_good.map(artifact).map(Memory::of).unwrap_or_default(),
             ),
             truth,
@@ -126,6 +135,7 @@ impl World {
             lost_probes: 0,
             asked: false,
             unready: Vec::new(),
+            traffic_until: Tick::ZERO,
             flight: None,
         }
     }
@@ -137,6 +147,8 @@ impl World {
             at += gap;
             self.schedule(at, Event::Op(op.clone()));
         }
+        self.traffic_until = Tick(at).after(GOES_ON);
+        self.schedule(0, Event::Traffic);
         self.run_until(Tick(at).after(SETTLES));
         self.check_rest();
         if let Some(flight) = &self.flight {
@@ -231,6 +243,7 @@ impl World {
                     self.deliver(Input::ChildLoad(number, load));
                 }
             }
+            Event::Traffic => self.traffic(),
             Event::Idle => self.deliver(Input::Tick),
         }
     }
@@ -355,7 +368,7 @@ impl World {
         let unready = Probe::NotReady { detail: "no answer".to_owned() };
         let standby = life.is_standby();
         let lost = published && !standby && self.lost_probes > 0;
-        let sick = self.unready.iter().any(|(who, until)| *until > now && who.is_none_or(|who| who == number));
+        let sick = self.is_sick(number);
         let probe = match self.truth.builds[life.build].warm {
             _ if lost || (published && sick) => unready,
             Warm::ReadyAfter(ms) if age < ms => unready,
@@ -369,6 +382,10 @@ impl World {
         let input = if standby { Input::Compared } else { Input::Probed };
         self.schedule(latency, Event::Answer(input(number, probe)));
         self.schedule(latency + if published { LIVE_ROUND } else { PROBE_ROUND }, Event::Probe(number));
+    }
+
+    fn is_sick(&self, number: Generation) -> bool {
+        self.unready.iter().any(|(who, until)| *until > self.truth.now && who.is_none_or(|who| who == number))
     }
 
     fn ends(&mut self, number: Generation, exit: Exit) {

@@ -31,10 +31,11 @@ impl World {
 
     fn handle(&mut self, input: Input) {
         self.note(&input);
-        let next = self.next;
+        let (next, before) = (self.next, self.slot.memory().clone());
         let steps = self.slot.handle(input.clone(), next, self.truth.now);
         self.record(Act::Input { next, input: input.clone() }, &steps);
         assert!(steps.len() < 32, "the plan repeats itself: {steps:?}");
+        self.check_errors(&before);
         let mut inputs = Vec::new();
         for step in &steps {
             self.truth.step(step, &input, next);
@@ -61,7 +62,7 @@ impl World {
                 let life = self.life(*number);
                 life.ready = *probe == Probe::Ready;
                 if !life.is_standby() {
-                    life.hears(probe);
+                    life.hears(probe, now);
                 }
                 if let (Probe::Initializing { .. }, Some((extended, _))) = (probe, &mut life.warming) {
                     *extended = now;
@@ -70,9 +71,10 @@ impl World {
             Input::Compared(number, probe) => {
                 let life = self.life(*number);
                 if life.is_standby() {
-                    life.hears(probe);
+                    life.hears(probe, now);
                 }
             }
+            Input::Answers(number, answers) => self.truth.told_answers(*number, *answers, self.slot.memory()),
             Input::ChildLoad(number, load) => {
                 let life = self.life(*number);
                 if life.stage == Stage::Draining {
@@ -87,7 +89,6 @@ impl World {
             | Input::Exited(..)
             | Input::Forecast(..)
             | Input::Opening(_)
-            | Input::Answers(..)
             | Input::Tick => {}
         }
     }

@@ -7,8 +7,11 @@ use supervisor_protocol::admin::Verb;
 use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::{ByClass, Sha256, StreamClass};
 use versiond_core::catalog::Artifact;
+use versiond_core::errors::ErrorRule;
 use versiond_core::generation::Facts;
 use versiond_core::timings::Timings;
+
+use crate::world::errors::Traffic;
 
 /// One world, from beginning to end.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub(crate) struct Story {
     pub(crate) latencies: Vec<u64>,
     /// Classes that could outlast the whole drain.
     pub(crate) short_drain: bool,
+    /// What clients ask, where a build is held to its answers.
+    pub(crate) traffic: Option<Traffic>,
 }
 
 /// How the bytes of one hash behave.
@@ -43,6 +48,8 @@ pub(crate) struct Build {
     pub(crate) drain: ChildDrain,
     /// Exits so long after its stop signal; `None` hangs until it is killed.
     pub(crate) stops: Option<u64>,
+    /// How many of a thousand answers are errors while it is well.
+    pub(crate) errors: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +108,24 @@ pub(crate) enum Op {
 }
 
 impl Build {
+    /// A good build beside which others run, but for its errors.
+    fn making(errors: u64) -> Build {
+        Build {
+            state: StateKind::Shared,
+            exclusive: false,
+            undrain: true,
+            format: None,
+            fetch: Fetch::Good,
+            describes: true,
+            launches: true,
+            warm: Warm::ReadyAfter(0),
+            crash: None,
+            drain: ChildDrain::EmptyAfter(0),
+            stops: Some(0),
+            errors,
+        }
+    }
+
     /// Whether it will serve, given enough tries.
     pub(crate) fn is_good(&self, timings: &Timings) -> bool {
         let fetches = match self.fetch {
@@ -177,14 +202,47 @@ pub(crate) fn story() -> impl Strategy<Value = Story> {
         prop::collection::vec((gap(), op()), 1..30),
         prop::collection::vec(prop_oneof![4 => 0..50u64, 1 => 50..3_000u64], 1..12),
         any::<bool>(),
+        prop::option::of(traffic()),
     )
-        .prop_map(|(builds, last_good, ops, latencies, short_drain)| Story {
+        .prop_map(|(builds, last_good, ops, latencies, short_drain, traffic)| Story {
             builds,
             last_good,
             ops,
             latencies,
             short_drain,
+            traffic,
         })
+}
+
+/// One after another serves in turn, beside the one before, for long enough to pass its trial or not, while clients
+/// ask; causes come that are its own or that all share.
+pub(crate) fn trials() -> impl Strategy<Value = Story> {
+    let rates = prop::collection::vec(errors(), 4);
+    let turn = (4_000..25_000u64, 0..4usize).prop_map(|(gap, build)| (gap, Op::Serve(build)));
+    let cause =
+        (0..4_000u64, 0..9_000u64, any::<bool>()).prop_map(|(gap, lasts, common)| (gap, Op::Unready(lasts, common)));
+    let other =
+        prop_oneof![Just(Op::Crash), Just(Op::LoseProbe), (0..4usize).prop_map(Op::Deny), verb().prop_map(Op::Order)];
+    let other = (gap(), other);
+    let ops = prop::collection::vec(prop_oneof![6 => turn, 2 => cause, 1 => other], 3..16);
+    let latencies = prop::collection::vec(0..50u64, 1..6);
+    (rates, ops, latencies, traffic()).prop_map(|(rates, ops, latencies, traffic)| Story {
+        builds: rates.into_iter().map(Build::making).collect(),
+        last_good: None,
+        ops,
+        latencies,
+        short_drain: false,
+        traffic: Some(traffic),
+    })
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    (0..300u32, 1..60u64, 0..60u64)
+        .prop_map(|(permille, least, per_second)| Traffic { rule: ErrorRule { permille, least }, per_second })
+}
+
+fn errors() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0), 2 => 0..200u64, 2 => 200..=1_000u64]
 }
 
 fn gap() -> impl Strategy<Value = u64> {
@@ -255,19 +313,23 @@ fn build() -> impl Strategy<Value = Build> {
     ];
     let stops = prop::option::weighted(0.85, 0..9_000u64);
     let shape = (state, prop::bool::weighted(0.1), any::<bool>(), prop::option::of(1..4u32));
-    (shape, fetch, prop::bool::weighted(0.93), prop::bool::weighted(0.93), warm, crash, drain, stops).prop_map(
-        |((state, exclusive, undrain, format), fetch, describes, launches, warm, crash, drain, stops)| Build {
-            state,
-            exclusive,
-            undrain,
-            format,
-            fetch,
-            describes,
-            launches,
-            warm,
-            crash,
-            drain,
-            stops,
-        },
-    )
+    (shape, fetch, prop::bool::weighted(0.93), prop::bool::weighted(0.93), warm, crash, drain, stops, errors())
+        .prop_map(
+            |((state, exclusive, undrain, format), fetch, describes, launches, warm, crash, drain, stops, errors)| {
+                Build {
+                    state,
+                    exclusive,
+                    undrain,
+                    format,
+                    fetch,
+                    describes,
+                    launches,
+                    warm,
+                    crash,
+                    drain,
+                    stops,
+                    errors,
+                }
+            },
+        )
 }

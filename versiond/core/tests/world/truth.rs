@@ -11,6 +11,7 @@ use versiond_core::generation::{DrainEnd, Exit};
 use versiond_core::slot::{Absent, Input, SUPERSEDED, Slot, Step, Want};
 use versiond_core::timings::Timings;
 
+use crate::world::errors::Errors;
 use crate::world::life::{Life, Process, Retired, Stage};
 use crate::world::story::{ACTIVATED, Build, artifact};
 
@@ -37,6 +38,7 @@ pub(crate) struct Truth {
     /// An operator has ordered something, or a build was taken back: not only the catalog's word counts.
     pub(crate) operated: bool,
     pub(crate) closed_until: Option<Tick>,
+    pub(crate) errors: Errors,
 }
 
 impl Truth {
@@ -214,7 +216,7 @@ impl Truth {
         assert_eq!(old, self.target, "P4: what served is retired by the step that replaces it");
         let now = self.now;
         let life = self.life(new);
-        life.owes = true;
+        (life.owes, life.since) = (true, now);
         let build = life.build;
         assert!(self.may_run(build), "P6: {new} is not approved");
         let activated = self.good == Some(ACTIVATED) && self.wanted_build() == Some(ACTIVATED);
@@ -240,6 +242,7 @@ impl Truth {
         assert!(life.stage == Stage::Made || undrain, "{back} cannot take its drain back");
         assert!(given_up || life.misses < 2, "P2: {back} has not been ready lately");
         (life.retired, life.parked, life.child, life.stage) = (None, false, None, Stage::Made);
+        life.comebacks += 1;
         let alone = self.others(back).is_empty();
         assert!(alone || others_share && self.shares(&self.lives[&back]), "P5: {back} returns beside another");
         self.take_over(back, old);

@@ -2,7 +2,7 @@
 //! signatures beside this file were made for these tests.
 
 use super::*;
-use crate::catalog::trust;
+use crate::config::TrustKey;
 
 const KEY: &str = include_str!("signed/key.pub");
 const FIRST: &str = include_str!("signed/1.json");
@@ -18,8 +18,8 @@ fn trusting(folder: &Utf8Path, source: &str) -> Config {
 
 #[test]
 fn only_the_key_s_own_signature_over_these_very_bytes_counts() {
-    let key = KEY.trim().parse().unwrap();
-    let verify = |document: &str, signature: &str| trust::verify(&key, document.as_bytes(), signature.as_bytes());
+    let key: TrustKey = KEY.trim().parse().unwrap();
+    let verify = |document: &str, signature: &str| key.verify(document.as_bytes(), signature.as_bytes());
     verify(FIRST, FIRST_SIGNED).unwrap();
     verify(SECOND, SECOND_SIGNED).unwrap();
     for (document, signature) in [

@@ -3,6 +3,7 @@
 //! read comes from a [`Read`], what is kept goes to one [`Write`].
 
 mod choice;
+mod directory;
 mod tar;
 mod zip;
 mod zstd;

@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use router_dataplane::{Load, SlotRoute, Target};
 use supervisor_protocol::admin::Verb;
 use supervisor_protocol::contract::Role;
+use supervisor_protocol::time::millis;
 use supervisor_protocol::{ByClass, Generation, Sha256, Tick};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -67,6 +68,8 @@ struct Held {
     at_retire: Option<Load>,
     /// It is asked whether it could serve again.
     standby: Arc<AtomicBool>,
+    /// What it does beside its requests is not visible.
+    uncounted: Arc<AtomicBool>,
     /// Its child has been told to drain; this is how that is ended.
     drain: Option<Draining>,
     view: LifeView,
@@ -196,14 +199,26 @@ impl Actor {
     /// What the passing of time brings: the forecast that is waited for, or nothing more than itself.
     fn due(&mut self, asked: Option<Generation>) -> Input {
         let now = self.effects.shared.clock.now();
-        let target = asked.and_then(|asked| Some((asked, self.held.get(&asked)?.target.clone()?)));
-        match target.filter(|_| self.forecast_at <= now) {
-            Some((asked, target)) => {
+        let forecast = asked.filter(|_| self.forecast_at <= now).and_then(|asked| Some((asked, self.forecast(asked)?)));
+        match forecast {
+            Some((asked, forecast_ms)) => {
                 self.forecast_at = now.after(FORECAST_EVERY);
-                Input::Forecast(asked, target.load().forecast_ms)
+                Input::Forecast(asked, forecast_ms)
             }
             None => Input::Tick,
         }
+    }
+
+    /// When its work would be done, were it withdrawn now. One that counts nothing has its grace after its last lease.
+    fn forecast(&self, generation: Generation) -> Option<u64> {
+        let held = self.held.get(&generation)?;
+        let leases = held.target.as_ref()?.load().forecast_ms;
+        let beside = if held.uncounted.load(Ordering::Acquire) {
+            self.effects.shared.timings.stop_grace
+        } else {
+            Duration::ZERO
+        };
+        Some(leases.saturating_add(millis(beside)))
     }
 
     /// Tells the slot what its rollout window is now, when that is something else than before.

@@ -118,8 +118,9 @@ impl Actor {
             Some(Phase::Terminating) => drop(running.signal(life.stop)),
             Some(Phase::Killing) | None => drop(running.signal(Signal::SIGKILL)),
             Some(_) => {
-                let (link, nonce, standby) = (life.link.clone(), life.nonce.clone(), held.standby.clone());
-                let subject = Subject { generation, role, running, link, nonce, standby };
+                let (link, nonce) = (life.link.clone(), life.nonce.clone());
+                let (standby, uncounted) = (held.standby.clone(), held.uncounted.clone());
+                let subject = Subject { generation, role, running, link, nonce, standby, uncounted };
                 let watch = self.effects.clone().watch(subject, self.tell.clone());
                 let cancel = held.cancel.clone();
                 tokio::spawn(async move { cancel.run_until_cancelled(watch).await });

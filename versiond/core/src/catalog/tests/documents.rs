@@ -8,11 +8,11 @@ fn context() -> ParseContext {
         service: Some(service("demo")),
         platform: "linux/amd64".to_owned(),
         urls: UrlRules { loopback: true, ..UrlRules::default() },
-        services: BTreeMap::from([
+        services: Services::Configured(BTreeMap::from([
             (service("demo"), ServiceShape::Versioned { first_segment: true }),
             (service("inner"), ServiceShape::Versioned { first_segment: false }),
             (service("single"), ServiceShape::Single),
-        ]),
+        ])),
     }
 }
 

@@ -10,10 +10,10 @@ fn context() -> ParseContext {
         service: Some(service("node")),
         platform: "linux/amd64".to_owned(),
         urls: UrlRules { file: true, ..UrlRules::default() },
-        services: BTreeMap::from([
+        services: Services::Configured(BTreeMap::from([
             (service("node"), ServiceShape::Single),
             (service("demo"), ServiceShape::Versioned { first_segment: true }),
-        ]),
+        ])),
     }
 }
 
