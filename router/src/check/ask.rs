@@ -1,12 +1,16 @@
 //! One question to one member, in the way that it understands.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use http::StatusCode;
-use reqwest::{Client, Response};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use router_core::members::{Address, Answer, Silence, Word};
 use supervisor_protocol::host::{HealthEntry, HostDrain, HostState, ReadyAll};
 use supervisor_protocol::{BootNonce, SCHEMA, VersionName};
@@ -18,6 +22,9 @@ use crate::config::Check;
 /// How long a host may wait for news before it answers.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// The largest body that a member may answer, in bytes: a host has thousands of slots in it.
+const BODY_MAX: usize = 4 << 20;
+
 /// Whether the answer took the time that lies between two questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -27,7 +34,7 @@ pub(super) enum Kind {
 
 /// Asks one address.
 pub(super) struct Asker {
-    client: Client,
+    client: Client<HttpConnector, Empty<Bytes>>,
     base: String,
     connect_to: String,
     check: Check,
@@ -44,26 +51,22 @@ enum Found {
 }
 
 impl Asker {
-    pub(super) fn new(address: &Address, settings: &Settings) -> Result<Asker, reqwest::Error> {
+    pub(super) fn new(address: &Address, settings: &Settings) -> Asker {
         let text = address.as_str();
         let asked = match (settings.port, text.rsplit_once(':')) {
             (Some(port), Some((host, _))) => format!("{host}:{port}"),
             (Some(_) | None, _) => text.to_owned(),
         };
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(settings.timeout)
-            .pool_max_idle_per_host(1)
-            .build()?;
-        Ok(Asker {
-            client,
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(settings.timeout));
+        Asker {
+            client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector),
             base: format!("http://{asked}"),
             connect_to: asked,
             check: settings.check.clone(),
             timeout: settings.timeout,
             last: None,
-        })
+        }
     }
 
     /// One round. An error is an answer too.
@@ -92,14 +95,9 @@ impl Asker {
             None => "/readyz?all=1".to_owned(),
         };
         let begun = Instant::now();
-        let response = match self.get(&path, WAIT + self.timeout).await {
-            Ok(response) => response,
+        let (status, body) = match self.get(&path, WAIT + self.timeout).await {
+            Ok(answer) => answer,
             Err(silence) => return Found::Answer(Answer::Silent(silence), Kind::Look),
-        };
-        let status = response.status();
-        let body = match response.bytes().await {
-            Ok(body) => body,
-            Err(error) => return Found::Answer(Answer::Silent(silence(&error)), Kind::Look),
         };
         let all = match serde_json::from_slice::<ReadyAll>(&body) {
             Ok(all) if (1..=SCHEMA).contains(&all.schema) => all,
@@ -126,18 +124,20 @@ impl Asker {
     }
 
     async fn drain(&self) -> Option<HostDrain> {
-        self.get("/drain/status", self.timeout).await.ok()?.json().await.ok()
+        let (_, body) = self.get("/drain/status", self.timeout).await.ok()?;
+        serde_json::from_slice(&body).ok()
     }
 
     /// An older host, version by version.
     async fn versions(&self) -> Option<Answer> {
-        let entries: Vec<HealthEntry> = self.get("/healthz", self.timeout).await.ok()?.json().await.ok()?;
+        let (_, body) = self.get("/healthz", self.timeout).await.ok()?;
+        let entries: Vec<HealthEntry> = serde_json::from_slice(&body).ok()?;
         let mut checks: BTreeMap<VersionName, bool> = BTreeMap::new();
         for entry in entries {
             let path = format!("/readyz?version={}", entry.name);
             match self.get(&path, self.timeout).await {
-                Ok(response) if matches!(response.status(), StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE) => {
-                    checks.insert(entry.name, response.status() == StatusCode::OK);
+                Ok((status @ (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE), _)) => {
+                    checks.insert(entry.name, status == StatusCode::OK);
                 }
                 Ok(_) => return None,
                 Err(silence) => return Some(Answer::Silent(silence)),
@@ -148,7 +148,7 @@ impl Asker {
 
     async fn answers(&self, path: &str) -> Answer {
         match self.get(path, self.timeout).await {
-            Ok(response) if response.status().is_success() => Answer::Connected,
+            Ok((status, _)) if status.is_success() => Answer::Connected,
             Ok(_) => Answer::Silent(Silence::Broken),
             Err(silence) => Answer::Silent(silence),
         }
@@ -164,25 +164,31 @@ impl Asker {
         }
     }
 
-    async fn get(&self, path: &str, within: Duration) -> Result<Response, Silence> {
-        let asked = self.client.get(format!("{}{path}", self.base)).timeout(within);
-        asked.send().await.map_err(|error| silence(&error))
+    async fn get(&self, path: &str, within: Duration) -> Result<(StatusCode, Bytes), Silence> {
+        let exchange = async {
+            let request = Request::get(format!("{}{path}", self.base)).body(Empty::new())?;
+            let (head, body) = self.client.request(request).await?.into_parts();
+            let body = Limited::new(body, BODY_MAX).collect().await?.to_bytes();
+            Ok::<_, Box<dyn Error + Send + Sync>>((head.status, body))
+        };
+        match tokio::time::timeout(within, exchange).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(silence(error.as_ref())),
+            Err(_) => Err(Silence::TimedOut),
+        }
     }
 }
 
-fn silence(error: &reqwest::Error) -> Silence {
-    let mut cause = error.source();
-    let mut is_refused = false;
+fn silence(error: &(dyn Error + 'static)) -> Silence {
+    let mut cause = Some(error);
+    let mut silence = Silence::Broken;
     while let Some(error) = cause {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        is_refused |= kind == Some(io::ErrorKind::ConnectionRefused);
+        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => silence = Silence::Refused,
+            Some(io::ErrorKind::TimedOut) => silence = Silence::TimedOut,
+            Some(_) | None => {}
+        }
         cause = error.source();
     }
-    if is_refused {
-        Silence::Refused
-    } else if error.is_timeout() {
-        Silence::TimedOut
-    } else {
-        Silence::Broken
-    }
+    silence
 }

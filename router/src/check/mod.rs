@@ -89,10 +89,7 @@ pub(crate) fn code(answer: &Answer) -> &'static str {
 }
 
 async fn asking(address: Address, settings: Settings, tell: mpsc::Sender<Event>) {
-    let mut asker = match Asker::new(&address, &settings) {
-        Ok(asker) => asker,
-        Err(error) => return tracing::error!(%address, %error, "it cannot be asked"),
-    };
+    let mut asker = Asker::new(&address, &settings);
     loop {
         let (answer, kind) = asker.ask().await;
         if tell.send(Event::Heard(address.clone(), answer)).await.is_err() {

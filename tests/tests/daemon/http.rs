@@ -105,8 +105,13 @@ pub(crate) struct EventStream {
 impl EventStream {
     /// Opens one that lasts `ms` milliseconds, below `prefix`, and returns with its first event.
     pub(crate) async fn open(host: SocketAddr, prefix: &str, ms: u64) -> EventStream {
+        EventStream::session(host, prefix, "one", ms).await
+    }
+
+    /// The same, of this session.
+    pub(crate) async fn session(host: SocketAddr, prefix: &str, session: &str, ms: u64) -> EventStream {
         let events = (ms / 50).max(1);
-        let path = format!("{prefix}/sessions/one/stream?ms={ms}&events={events}");
+        let path = format!("{prefix}/sessions/{session}/stream?ms={ms}&events={events}");
         let stream = TcpStream::connect(host).await.unwrap();
         let response = send(stream, asks(Method::GET, &path, "")).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
