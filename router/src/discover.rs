@@ -59,7 +59,10 @@ pub(crate) async fn follow(source: MemberSource, tell: mpsc::Sender<Event>) {
                 return;
             }
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = tell.closed() => return,
+        }
     }
 }
 

@@ -46,14 +46,28 @@ pub(crate) struct Keeper {
 struct Task {
     pool: Pool,
     shown: View,
-    /// Every member that requests may be sent to, by who it is and where.
-    targets: BTreeMap<MemberId, (Address, Arc<Target>)>,
+    /// Of the pool that is shown.
+    revision: Option<u64>,
+    targets: BTreeMap<MemberId, Reached>,
     front: Arc<Front>,
     clock: Clock,
     memory: Memory,
     metrics: Arc<Metrics>,
     checks: Checks,
     views: watch::Sender<Views>,
+}
+
+/// A member that requests may be sent to.
+struct Reached {
+    at: Place,
+    target: Arc<Target>,
+}
+
+/// What makes a target another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    address: Address,
+    voucher: Voucher,
 }
 
 impl Keeper {
@@ -82,6 +96,7 @@ impl Keeper {
         let task = Task {
             pool,
             shown: view,
+            revision: None,
             targets: BTreeMap::new(),
             front: front.clone(),
             clock,
@@ -163,52 +178,55 @@ impl Task {
 
     /// Brings everything in step with the pool: what is checked, what requests see, what is written down.
     fn follow(&mut self) {
+        if self.revision == Some(self.pool.revision()) {
+            return;
+        }
+        self.revision = Some(self.pool.revision());
         self.checks.follow(self.pool.members().iter().map(|(address, _)| address));
         let view = self.pool.view();
-        if view != self.shown || self.targets.is_empty() {
-            self.tell_changes(&view);
-            self.retarget(&view);
-            let targets = self.targets.iter().map(|(id, (_, target))| (id.clone(), target.clone())).collect();
-            self.front.publish(Roster { view: view.clone(), targets });
-            self.shown = view;
-        }
+        self.tell_changes(&view);
+        self.retarget(&view);
+        let targets = self.targets.iter().map(|(id, reached)| (id.clone(), reached.target.clone())).collect();
+        self.front.publish(Roster { view: view.clone(), targets });
+        self.shown = view;
         self.views.send_if_modified(|views| std::mem::replace(views, self.pool.views()) != self.pool.views());
         self.memory.keep(&self.pool.remembered());
     }
 
     /// A target for each member that is in. One that has left admits nothing more; what it has admitted goes on.
     fn retarget(&mut self, view: &View) {
-        let members: BTreeMap<MemberId, (Address, bool)> = self
+        let members: BTreeMap<MemberId, Place> = self
             .pool
             .members()
             .iter()
             .filter_map(|(address, member)| {
                 let id = member.id()?.clone();
                 view.seat(&id)?;
-                Some((id, (address.clone(), member.has_a_word())))
+                let voucher = match HostId::new(id.as_str()) {
+                    Ok(host) if member.has_a_word() => Voucher::Host(host),
+                    Ok(_) | Err(_) => Voucher::Nobody,
+                };
+                Some((id, Place { address: address.clone(), voucher }))
             })
             .collect();
-        self.targets.retain(|id, (address, target)| {
-            let stays = members.get(id).is_some_and(|(at, _)| at == address);
+        self.targets.retain(|id, reached| {
+            let stays = members.get(id) == Some(&reached.at);
             if !stays {
-                target.retire();
+                reached.target.retire();
             }
             stays
         });
-        for (id, (address, has_a_word)) in members {
+        for (id, at) in members {
             if self.targets.contains_key(&id) {
                 continue;
             }
-            let voucher = match HostId::new(id.as_str()) {
-                Ok(host) if has_a_word => Voucher::Host(host),
-                Ok(_) | Err(_) => Voucher::Nobody,
-            };
             let label = TargetLabel::Host { pool: self.front.name().to_owned(), host: id.to_string() };
-            let upstream = match address.as_str().parse() {
+            let upstream = match at.address.as_str().parse() {
                 Ok(address) => Upstream::Tcp(address),
-                Err(_) => Upstream::Named(address.to_string()),
+                Err(_) => Upstream::Named(at.address.to_string()),
             };
-            self.targets.insert(id, (address, Target::new(label, voucher, upstream, self.clock)));
+            let target = Target::new(label, at.voucher.clone(), upstream, self.clock);
+            self.targets.insert(id, Reached { at, target });
         }
     }
 

@@ -95,9 +95,9 @@ async fn supervise(config: Config, cli: &Cli) -> anyhow::Result<()> {
     }
     tracing::info!(listen = %config.listen, pools = config.pools.len(), "versiond-router runs");
     let opening = tokio::spawn(router.clone().open());
-    let forced = router.clone().until_stopped(&mut signals, config, cli).await;
+    let within = router.until_stopped(&mut signals, config, cli).await;
     opening.abort();
-    router.plane.shutdown(forced).await;
+    router.finish(&mut signals, within).await;
     for keeper in router.pools.read().values() {
         keeper.cancel.cancel();
     }
@@ -169,7 +169,7 @@ impl Router {
     }
 
     /// Handles signals until the end has come, and says how long what is left may take.
-    async fn until_stopped(self: Arc<Self>, signals: &mut Signals, mut config: Config, cli: &Cli) -> Duration {
+    async fn until_stopped(self: &Arc<Self>, signals: &mut Signals, mut config: Config, cli: &Cli) -> Duration {
         loop {
             tokio::select! {
                 _ = signals.term.recv() => break,
@@ -184,6 +184,17 @@ impl Router {
         tokio::select! {
             () = tokio::time::sleep(config.announce) => config.drain,
             _ = signals.int.recv() => FORCED,
+        }
+    }
+
+    /// What is in flight finishes; a SIGINT says that it may not.
+    async fn finish(&self, signals: &mut Signals, within: Duration) {
+        let mut finishing = std::pin::pin!(self.plane.shutdown(within));
+        loop {
+            tokio::select! {
+                () = &mut finishing => return,
+                _ = signals.int.recv() => self.plane.abort(),
+            }
         }
     }
 

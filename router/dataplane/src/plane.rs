@@ -117,6 +117,11 @@ impl Plane {
         self.shared.table.load().waits()
     }
 
+    /// What is still open is dropped now: a [`Plane::shutdown`] that is under way ends.
+    pub fn abort(&self) {
+        self.shared.abort.cancel();
+    }
+
     /// Stops accepting, closes idle connections, lets the others finish, and aborts what is left at the
     /// deadline: what has not been sent by then is cut, be it a response that has begun or the end of one
     /// whose reader is slow. Needs a runtime with a timer.
