@@ -176,7 +176,10 @@ impl fmt::Display for Reason {
             }
             Reason::SchemaWait { generation, slots } => {
                 let slots = slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                write!(f, "g{generation} waits until the schema of the shared database is up to date: it cannot see to that itself, {slots} may")
+                write!(
+                    f,
+                    "g{generation} waits until the schema of the shared database is up to date: it cannot see to that itself, {slots} may"
+                )
             }
             Reason::Unready { generation, detail } => write!(f, "g{generation} serves and is not ready: {detail}"),
             Reason::NotReady { generation, detail, left_ms } => {

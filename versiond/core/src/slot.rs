@@ -195,6 +195,12 @@ impl Slot {
         goals::desired(self)
     }
 
+    /// Whether these bytes may not run.
+    #[must_use]
+    pub fn is_denied(&self, sha256: &Sha256) -> bool {
+        self.denied.contains(sha256)
+    }
+
     /// Whether a change to these bytes may begin, for all that others have to say: nobody's yes is missing, and the
     /// rollout window is open.
     #[must_use]

@@ -67,7 +67,21 @@ fn numbered(slot: Option<&Slot>) -> BTreeMap<Generation, &Gen> {
 
 /// What somebody may be waiting for.
 pub(super) fn told(id: &SlotId, view: &SlotView) -> (SlotReadiness, bool, bool) {
-    (readiness(id, view), view.slot.has_verdict(), *view.slot.want() == Want::Nothing)
+    (readiness(id, view), has_verdict(view), *view.slot.want() == Want::Nothing)
+}
+
+/// Whether the slot has had its verdict. One that waits for the builds of other slots waits for their verdict.
+pub(super) fn has_verdict(view: &SlotView) -> bool {
+    view.slot.has_verdict() || view.lives.values().any(|life| !life.schema_ahead.is_empty())
+}
+
+/// The reason as it is for one who knows more than the slot.
+fn known_better(view: &SlotView, reason: Reason) -> Reason {
+    let Reason::Preflight { generation } = reason else { return reason };
+    match view.lives.get(&Generation(generation)).map(|life| &life.schema_ahead[..]) {
+        None | Some([]) => reason,
+        Some(slots) => Reason::SchemaWait { generation, slots: slots.to_vec() },
+    }
 }
 
 pub(super) fn health_status(generation: &Gen) -> HealthStatus {
@@ -90,7 +104,8 @@ pub(super) fn reasons(
     pauses: &BTreeMap<Sha256, Tick>,
     now: Tick,
 ) -> Vec<Reason> {
-    let mut reasons = view.slot.reasons(now);
+    let mut reasons: Vec<Reason> =
+        view.slot.reasons(now).into_iter().map(|reason| known_better(view, reason)).collect();
     for reason in &mut reasons {
         if let (Reason::Fetching { received, total, .. }, Some((so_far, of))) = (reason, view.progress) {
             (*received, *total) = (so_far, of);
@@ -158,7 +173,7 @@ fn way_back(slot: &Slot) -> Option<WayBack> {
 
 pub(super) fn slot_plan(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, now: Tick) -> SlotPlan {
     let outlook = view.slot.outlook(now);
-    let waits = outlook.blocked_by.into_iter().chain(blocked.cloned());
+    let waits = outlook.blocked_by.into_iter().map(|reason| known_better(view, reason)).chain(blocked.cloned());
     SlotPlan {
         slot: id.clone(),
         serving: view.slot.serving().map(Gen::sha256),
