@@ -78,9 +78,15 @@ fn serve(port: &str, build: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// It has no admin port, and knows nothing of drains.
 fn answer(mut stream: &TcpStream, build: &str) -> io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    let length = build.len();
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{build}")
+    let (status, body) = match first.split(' ').nth(1) {
+        Some("/healthz" | "/hello") => ("200 OK", build),
+        _ => ("404 Not Found", "no such page"),
+    };
+    let length = body.len();
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
 }

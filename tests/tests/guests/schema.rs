@@ -27,7 +27,7 @@ impl Stand {
         let database = node.folder().join("database");
         std::fs::create_dir(&database).unwrap();
         node.set(&format!(
-            "[service.demo]\ncontract = \"older\"\nha = true\nnon_ha_versions = \"v0\"\nenv = {{ {DATABASE} = \"{database}\" }}\n\
+            "[service.demo]\ncontract = \"older\"\nha = true\nnon_ha_versions = \"v0.0\"\nenv = {{ {DATABASE} = \"{database}\" }}\n\
              [timing]\nstop_grace = \"1s\"\n"
         ));
         Stand { mirror, node, database }
@@ -72,27 +72,27 @@ async fn a_build_that_is_too_old_waits_until_another_has_brought_the_schema() {
     let (own, old) = (stand.offer("own", Older::WithoutSchema), stand.offer("old", Older::WithoutSchema));
     let new = stand.offer("new", Older::WithSchema);
     stand.lose_database();
-    stand.mirror.publish(&Document::of([("v0", own.clone()), ("v1", old.clone()), ("v2", new.clone())]));
+    stand.mirror.publish(&Document::of([("v0.0", own.clone()), ("v0.1", old.clone()), ("v0.2", new.clone())]));
     stand.node.start();
     // Its admin socket may not be there yet.
     stand.node.until_ready(|all| all.ready).await;
-    let failed = stand.node.until_why("v2", |reason| reason.code() == "preflight_failed").await;
+    let failed = stand.node.until_why("v0.2", |reason| reason.code() == "preflight_failed").await;
     assert!(failed.to_string().contains("--initialize-postgres-schema"), "{failed}");
-    assert_eq!(stand.ahead_of("v1").await, ["v2"], "a step that has failed opens nothing");
-    stand.node.until_settled("v0", &own.sha256).await;
+    assert_eq!(stand.ahead_of("v0.1").await, ["v0.2"], "a step that has failed opens nothing");
+    stand.node.until_settled("v0.0", &own.sha256).await;
     assert_eq!(stand.starts(), ["own nothing"]);
     stand.find_database();
-    stand.node.until_settled("v1", &old.sha256).await;
-    stand.node.until_settled("v2", &new.sha256).await;
+    stand.node.until_settled("v0.1", &old.sha256).await;
+    stand.node.until_settled("v0.2", &new.sha256).await;
     assert_eq!(stand.starts(), ["new schema", "old schema", "own nothing"]);
-    assert!(!stand.node.why_slot("v1").await.contains(&"schema_wait"));
+    assert!(!stand.node.why_slot("v0.1").await.contains(&"schema_wait"));
     let stopped = stand.node.supervisor.stop(WITHIN).await.unwrap();
     assert_eq!(stopped.code(), Some(0), "{}", stand.node.last_words());
     stand.lose_database();
     stand.node.start();
     stand.node.until_ready(|_| true).await;
-    stand.node.until_settled("v1", &old.sha256).await;
-    stand.node.until_why("v2", |reason| reason.code() == "preflight_failed").await;
+    stand.node.until_settled("v0.1", &old.sha256).await;
+    stand.node.until_why("v0.2", |reason| reason.code() == "preflight_failed").await;
     stand.node.end().await;
 }
 
@@ -102,21 +102,21 @@ async fn a_build_that_is_too_old_waits_until_another_has_brought_the_schema() {
 async fn where_all_builds_are_too_old_none_waits_and_what_serves_goes_on_while_its_successor_does() {
     let stand = Stand::new().await;
     let old = ["a", "b", "c"].map(|build| stand.offer(build, Older::WithoutSchema));
-    let first = Document::of([("v1", old[0].clone()), ("v2", old[1].clone())]);
+    let first = Document::of([("v0.1", old[0].clone()), ("v0.2", old[1].clone())]);
     stand.mirror.publish(&first);
     stand.node.start();
     stand.node.until_ready(|_| true).await;
-    stand.node.until_settled("v1", &old[0].sha256).await;
-    stand.node.until_settled("v2", &old[1].sha256).await;
+    stand.node.until_settled("v0.1", &old[0].sha256).await;
+    stand.node.until_settled("v0.2", &old[1].sha256).await;
     assert_eq!(stand.starts(), ["a nothing", "b nothing"]);
     stand.lose_database();
-    let second = first.with("v3", &stand.offer("new", Older::WithSchema)).with("v1", &old[2]);
+    let second = first.with("v0.3", &stand.offer("new", Older::WithSchema)).with("v0.1", &old[2]);
     stand.mirror.publish(&second);
-    assert_eq!(stand.ahead_of("v1").await, ["v3"]);
-    assert_eq!(stand.node.get("/v1/anything").await.text(), "a");
+    assert_eq!(stand.ahead_of("v0.1").await, ["v0.3"]);
+    assert_eq!(stand.node.get("/v0.1/hello").await.text(), "a");
     stand.find_database();
-    stand.node.until_settled("v1", &old[2].sha256).await;
-    assert_eq!(stand.node.get("/v1/anything").await.text(), "c");
+    stand.node.until_settled("v0.1", &old[2].sha256).await;
+    assert_eq!(stand.node.get("/v0.1/hello").await.text(), "c");
     assert_eq!(stand.starts(), ["a nothing", "b nothing", "c schema", "new schema"]);
     stand.node.end().await;
 }
