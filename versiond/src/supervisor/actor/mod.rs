@@ -347,7 +347,7 @@ impl Actor {
     async fn drive(&mut self, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            let before = self.standing();
+            let before = self.slot.clone();
             let crash = self.counting.told(&self.slot, &input);
             let is_order = matches!(input, Input::Want(_));
             // Taken from all slots' common row, and given back when it was not needed and is still the last.
