@@ -64,7 +64,7 @@ impl Stand {
     }
 }
 
-/// F37: of builds that start on an empty database, those that can bring the schema come first; what is said to have a
+/// Of builds that start on an empty database, those that can bring the schema come first; what is said to have a
 /// database of its own waits for none, and what has served comes back whatever the others do.
 #[tokio::test]
 async fn a_build_that_is_too_old_waits_until_another_has_brought_the_schema() {
@@ -96,7 +96,7 @@ async fn a_build_that_is_too_old_waits_until_another_has_brought_the_schema() {
     stand.node.end().await;
 }
 
-/// F37: where nobody can bring the schema nobody waits for it; once somebody might, what serves goes on while its
+/// Where nobody can bring the schema nobody waits for it; once somebody might, what serves goes on while its
 /// successor waits.
 #[tokio::test]
 async fn where_all_builds_are_too_old_none_waits_and_what_serves_goes_on_while_its_successor_does() {
