@@ -57,10 +57,9 @@ impl Stand {
 
     /// Waits until the build of this slot waits for the schema, and says for which slots.
     async fn ahead_of(&self, slot: &str) -> Vec<String> {
-        match self.node.until_why(slot, |reason| reason.code() == "schema_wait").await {
-            Reason::SchemaWait { slots, .. } => slots.iter().map(ToString::to_string).collect(),
-            other => panic!("{other}"),
-        }
+        let reason = self.node.until_why(slot, |reason| reason.code() == "schema_wait").await;
+        let Reason::SchemaWait { slots, .. } = reason else { panic!("{reason}") };
+        slots.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -102,7 +101,10 @@ async fn a_build_that_is_too_old_waits_until_another_has_brought_the_schema() {
 async fn where_all_builds_are_too_old_none_waits_and_what_serves_goes_on_while_its_successor_does() {
     let stand = Stand::new().await;
     let old = ["a", "b", "c"].map(|build| stand.offer(build, Older::WithoutSchema));
+    // Bytes that are not the right ones will not run, whatever they know.
+    let wrong = Release { sha256: "00".repeat(32), ..stand.offer("wrong", Older::WithSchema) };
     let first = Document::of([("v0.1", old[0].clone()), ("v0.2", old[1].clone())]);
+    let first = first.with("v0.4", &wrong);
     stand.mirror.publish(&first);
     stand.node.start();
     stand.node.until_ready(|_| true).await;
