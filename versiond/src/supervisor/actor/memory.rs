@@ -56,8 +56,8 @@ impl Actor {
         }
     }
 
-    /// Says what the slot is to run, when that is something else than before. To an order it always answers: whoever
-    /// gave it has said meanwhile what the slot is to run by that alone.
+    /// Says what the slot is to run, when that is something else than before. After an order always: the manager has
+    /// said meanwhile what the order alone would come to, and a pin goes ahead of it.
     pub(super) fn aim(&mut self, is_order: bool) {
         let goal = self.slot.goal().map(|goal| goal.sha256).filter(|sha256| !self.slot.is_denied(sha256));
         if is_order || goal != self.aimed {
