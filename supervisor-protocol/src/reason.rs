@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::VersionName;
+
 /// Why a slot is not (yet) where its intent wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -22,6 +24,9 @@ pub enum Reason {
     Preflight { generation: u64 },
     /// The child could not describe itself, or describes something else.
     PreflightFailed { detail: String, retry_in_ms: u64 },
+    /// The candidate is too old to bring the schema of the shared database up to date, and the builds in these slots,
+    /// which may, have not.
+    SchemaWait { generation: u64, slots: Vec<VersionName> },
     /// The candidate has been started and does not serve yet.
     NotReady { generation: u64, detail: String, left_ms: u64 },
     /// It serves, and has said for some time that it cannot, or nothing at all.
@@ -103,6 +108,7 @@ impl Reason {
             Reason::ArtifactRefused { .. } => "artifact_refused",
             Reason::Preflight { .. } => "preflight",
             Reason::PreflightFailed { .. } => "preflight_failed",
+            Reason::SchemaWait { .. } => "schema_wait",
             Reason::NotReady { .. } => "not_ready",
             Reason::Unready { .. } => "unready",
             Reason::NeverReady { .. } => "never_ready",
@@ -167,6 +173,13 @@ impl fmt::Display for Reason {
             Reason::Preflight { generation } => write!(f, "g{generation} is asked what it is"),
             Reason::PreflightFailed { detail, retry_in_ms } => {
                 write!(f, "preflight failed: {detail}; next try in {}", Span(*retry_in_ms))
+            }
+            Reason::SchemaWait { generation, slots } => {
+                let slots = slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                write!(
+                    f,
+                    "g{generation} waits until the schema of the shared database is up to date: it cannot see to that itself, {slots} may"
+                )
             }
             Reason::Unready { generation, detail } => write!(f, "g{generation} serves and is not ready: {detail}"),
             Reason::NotReady { generation, detail, left_ms } => {

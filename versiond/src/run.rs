@@ -38,7 +38,7 @@ use crate::process::sweep::{self, SweepError, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::reload::{Origin, Reloader};
 use crate::store::Store;
-use crate::supervisor::{Commands, Manager, Order, PreUpgrade, ProbeTimings, Recorder, Settings, Shared};
+use crate::supervisor::{Commands, Manager, Order, PreUpgrade, ProbeTimings, Recorder, Schemas, Settings, Shared};
 
 /// How long what a dead predecessor left may take to die.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
@@ -160,6 +160,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
         pre_upgrade: pre_upgrade(&config, &catalog),
         state_dir: state_dir.clone(),
         isolation: isolation.clone(),
+        schemas: Schemas::new(),
         tail: tail.clone(),
     });
     let (orders, order) = watch::channel(Order::Follow);

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use supervisor_sdk::{DataFormats, Role, StateKind};
 
+use crate::older::Older;
+
 /// The last bytes of a program with a behaviour. Before them: the length of the JSON, and before that the JSON.
 const MARK: &[u8; 16] = b"demo-child told\n";
 const LENGTH: usize = size_of::<u32>();
@@ -45,6 +47,8 @@ pub struct Behaviour {
     pub floods: u32,
     /// The exit codes of `pre-upgrade`, one run after the other, the last one for all that follow.
     pub pre_upgrade: Vec<u8>,
+    /// It speaks the older contract, and nothing else of this counts but its name.
+    pub older: Option<Older>,
 }
 
 /// When a build aborts.
@@ -86,6 +90,7 @@ impl Default for Behaviour {
             daemonises: false,
             floods: 0,
             pre_upgrade: Vec::new(),
+            older: None,
         }
     }
 }

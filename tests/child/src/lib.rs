@@ -5,6 +5,7 @@
 mod acts;
 mod behaviour;
 mod endpoints;
+mod older;
 mod worker;
 
 use std::error::Error;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use behaviour::{Behaviour, BehaviourError, Crash, Unready};
+pub use older::{DATABASE, Older};
 use supervisor_sdk::{Child, Context, StreamClass, describe};
 pub use supervisor_sdk::{DataFormats, Role, StateKind};
 
@@ -23,6 +25,9 @@ pub const CRASH_AFTER: &str = "--crash-after";
 /// The whole of a demo binary's `main`.
 #[must_use]
 pub fn main(behaviour: Behaviour) -> ExitCode {
+    if let Some(older) = behaviour.older {
+        return older::main(older, &behaviour.build);
+    }
     if let Some(code) = acts::begin(&behaviour) {
         return code;
     }

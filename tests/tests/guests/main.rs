@@ -33,4 +33,5 @@ mod notify;
 mod older;
 mod redis;
 mod reload;
+mod schema;
 mod socket;

@@ -104,6 +104,8 @@ pub enum Ending {
     Drained(DrainEnd),
     /// It never got to serve, or has served, drained and been kept since.
     Abandoned,
+    /// It did not become ready in its window.
+    Failed(Reason),
 }
 
 // === impl Gen ===
@@ -237,6 +239,16 @@ impl Gen {
             | State::Ready { .. }
             | State::Terminating { .. }
             | State::Killing { .. } => None,
+        }
+    }
+
+    /// Why it is being stopped as one that has failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Reason> {
+        let (State::Terminating { why, .. } | State::Killing { why, .. }) = &self.state else { return None };
+        match why {
+            Ending::Failed(reason) => Some(reason),
+            Ending::Drained(_) | Ending::Abandoned => None,
         }
     }
 

@@ -9,6 +9,7 @@
 //!   [`generation`] is the machine they move. `goals` says what should come, [`strategy`] how, `rollback`
 //!   what is taken back, [`errors`] how often a build fails its clients; [`policy`] is the configuration's word and [`memory`] what outlives a restart.
 //! - [`replay`]: what a slot was told, kept so that the same steps follow from it elsewhere.
+//! - [`schema`]: which builds wait for the step of another one.
 //! - [`host`]: the host's own lifecycle.
 //! - [`budget`] and [`timings`]: every duration, and the inequalities between them.
 
@@ -24,6 +25,7 @@ pub mod policy;
 mod reasons;
 pub mod replay;
 mod rollback;
+pub mod schema;
 pub mod slot;
 pub mod strategy;
 pub mod timings;

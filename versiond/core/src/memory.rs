@@ -140,6 +140,12 @@ impl Memory {
         self.before = self.before.take().filter(|served| keep(&served.artifact.sha256));
     }
 
+    /// Whether these bytes are remembered to have served.
+    #[must_use]
+    pub fn has_served(&self, sha256: &Sha256) -> bool {
+        self.last_good.as_ref().is_some_and(|good| good.sha256 == *sha256) || self.served(sha256).is_some()
+    }
+
     /// A build is about to run, and may write from its first instruction on.
     pub(crate) fn touch(&mut self, sha256: Sha256, facts: &Facts) {
         match facts.state {

@@ -135,6 +135,7 @@ fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
         | Reason::CrashBackoff { retry_in_ms, .. } => *retry_in_ms = left_ms,
         Reason::Fetching { .. }
         | Reason::Preflight { .. }
+        | Reason::SchemaWait { .. }
         | Reason::NotReady { .. }
         | Reason::Unready { .. }
         | Reason::PredecessorPresent { .. }

@@ -195,6 +195,12 @@ impl Slot {
         goals::desired(self)
     }
 
+    /// Whether these bytes may not run.
+    #[must_use]
+    pub fn is_denied(&self, sha256: &Sha256) -> bool {
+        self.denied.contains(sha256)
+    }
+
     /// Whether a change to these bytes may begin, for all that others have to say: nobody's yes is missing, and the
     /// rollout window is open.
     #[must_use]
@@ -254,6 +260,22 @@ impl Slot {
     #[must_use]
     pub fn failure_of(&self, sha256: &Sha256) -> Option<&Failure> {
         self.failures.get(sha256)
+    }
+
+    /// Why this generation has failed, if it has, by what became of it since the slot was as it was `before`: it is
+    /// being stopped for it, or gone. One that failed before is told again until it is gone.
+    #[must_use]
+    pub fn failed_since(&self, before: &Slot, number: Generation) -> Option<Reason> {
+        if let Some(generation) = self.generations.get(&number) {
+            return generation.failure().cloned();
+        }
+        let gone = before.generations.get(&number)?;
+        if let Some(reason) = gone.failure() {
+            return Some(reason.clone());
+        }
+        let (sha256, is_ending) = (gone.sha256(), gone.is_leaving());
+        let failure = self.failures.get(&sha256).filter(|_| !is_ending);
+        failure.filter(|failure| before.failures.get(&sha256) != Some(failure)).map(|failure| failure.reason.clone())
     }
 
     /// Whether the slot has had its verdict: it serves, or has failed to with a reason, or nothing of

@@ -15,14 +15,14 @@ use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::events::Happening;
 use supervisor_protocol::host::{GenerationLoad, HealthEntry, HostDrain, HostState, ReadyAll, SlotReadiness};
 use supervisor_protocol::time::millis;
-use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick};
+use supervisor_protocol::{BootNonce, ByClass, Generation, HostId, Reason, SCHEMA, Sha256, SlotId, Tick, VersionName};
 use tokio::sync::watch;
 use versiond_core::generation::Facts;
 use versiond_core::host::Host;
 use versiond_core::slot::{Slot, Want};
 
 use self::shown::{
-    health_status, live, readiness, reasons, slot_plan, slot_status, taken_back, told, transitions, worded,
+    has_verdict, health_status, live, readiness, reasons, slot_plan, slot_status, taken_back, told, transitions, worded,
 };
 use crate::catalog::CatalogView;
 use crate::events::Events;
@@ -87,6 +87,8 @@ pub(crate) struct LifeView {
     pub(crate) metrics: Option<Arc<Source>>,
     pub(crate) facts: Option<Facts>,
     pub(crate) target: Option<Arc<Target>>,
+    /// It waits for builds in these slots, which may bring the schema of the shared database up to date.
+    pub(crate) schema_ahead: Vec<VersionName>,
     /// What the child counted when it was last asked during its drain.
     pub(crate) child_load: Option<u64>,
 }
@@ -282,7 +284,7 @@ impl Board {
         let inner = self.inner.lock();
         let decided = |id: &SlotId| {
             let view = inner.slots.get(id);
-            view.is_some_and(|view| *view.slot.want() != Want::Nothing && view.slot.has_verdict())
+            view.is_some_and(|view| *view.slot.want() != Want::Nothing && has_verdict(view))
         };
         inner.expected.as_ref().is_some_and(|expected| expected.iter().all(decided))
     }

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use supervisor_protocol::admin::Verb;
 use supervisor_protocol::contract::StateKind;
-use supervisor_protocol::{Generation, Sha256, SlotId};
+use supervisor_protocol::{Generation, Sha256, SlotId, VersionName};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use versiond_core::catalog::Artifact;
 use versiond_core::generation::Facts;
+use versiond_core::schema::Standing;
 use versiond_core::slot::{Failed, Input, NotLaunched};
 
 use crate::process;
@@ -19,7 +21,7 @@ use crate::store::{Installed, StoreError};
 use crate::supervisor::child::chain;
 use crate::supervisor::command::Answer;
 use crate::supervisor::launch::Life;
-use crate::supervisor::preflight::{self, Build};
+use crate::supervisor::preflight::{self, Build, Found, PreflightError, Schema};
 use crate::supervisor::{Shared, SpecBook};
 
 /// What a task tells its actor.
@@ -27,6 +29,8 @@ pub(crate) enum Event {
     Input(Input),
     Installed(Generation, Installed),
     Described(Generation, Facts, Arc<Build>),
+    /// It may not start before a build in one of these slots has seen to the schema of their database.
+    SchemaWait(Generation, Vec<VersionName>),
     Launched(Generation, Life),
     /// What a draining child counts; void once its drain was taken back.
     ChildLoad {
@@ -67,12 +71,26 @@ impl Effects {
         self.shared.board.set_pause(artifact.sha256, pause);
         match installed {
             Ok(installed) => Event::Installed(generation, installed),
-            Err(error) => failed(fetch_failure(&error)),
+            Err(error) => {
+                let failure = fetch_failure(&error);
+                if let Failed::Hash { .. } | Failed::Artifact(_) = failure {
+                    self.shared.schemas.learn(&self.id, artifact.sha256, Standing::Apart);
+                }
+                failed(failure)
+            }
         }
     }
 
-    /// Seals the build's bytes, checks them again, and asks what it is.
-    pub(crate) async fn describe(&self, generation: Generation, installed: Installed) -> Event {
+    /// Seals the build's bytes, checks them again, and asks what it is. One that is too old to see to the schema of
+    /// a shared database waits for one that can, unless it has served on it before.
+    pub(crate) async fn describe(
+        &self,
+        generation: Generation,
+        installed: Installed,
+        has_served: bool,
+        tell: mpsc::Sender<Event>,
+    ) -> Event {
+        let sha256 = installed.archive_sha256;
         let failed = |detail: String| Event::Input(Input::PreflightFailed(generation, detail));
         let Some(spec) = self.service.of(installed.archive_sha256) else {
             return failed("the configuration does not say any more what this is".to_owned());
@@ -95,14 +113,28 @@ impl Effects {
             Ok(account) => self.shared.spawner.asking_as(account),
             Err(error) => return Event::Input(Input::NotIsolated(generation, chain(&error))),
         };
-        match preflight::ask(&spawner, &self.id, sealed, spec).await {
-            Ok((facts, build)) => {
+        let found = preflight::ask(&spawner, &self.id, sealed, spec).await;
+        self.shared.schemas.learn(&self.id, sha256, standing(&found));
+        match found {
+            Ok(Found { facts, build, schema }) => {
+                if schema == Schema::Unknown && !has_served {
+                    self.wait_for_schema(generation, &tell).await;
+                }
                 // A plan changes the program's data before its first start: the one before must be gone then.
                 let planned = self.shared.pre_upgrade.as_ref().is_some_and(|plans| plans.is_for(&self.id));
                 let state = if planned { StateKind::Local } else { facts.state };
                 Event::Described(generation, Facts { state, ..facts }, Arc::new(build))
             }
             Err(error) => failed(chain(&error)),
+        }
+    }
+
+    /// Waits until a build of another slot has seen to the schema, or none of them can.
+    async fn wait_for_schema(&self, generation: Generation, tell: &mpsc::Sender<Event>) {
+        let mut ahead = self.shared.schemas.ahead_of(&self.id, None).await;
+        while !ahead.is_empty() {
+            tell.send(Event::SchemaWait(generation, ahead.clone())).await.ok();
+            ahead = self.shared.schemas.ahead_of(&self.id, Some(&ahead)).await;
         }
     }
 
@@ -129,6 +161,17 @@ impl Effects {
                 Event::Input(Input::LaunchFailed(generation, failed))
             }
         }
+    }
+}
+
+/// What is known of a build and the schema once it has been asked.
+fn standing(found: &Result<Found, PreflightError>) -> Standing {
+    match found {
+        Ok(Found { schema: Schema::Done, .. }) => Standing::Done,
+        Ok(Found { schema: Schema::Unknown, .. }) => Standing::Legacy,
+        Ok(Found { schema: Schema::Apart, .. }) => Standing::Apart,
+        Err(error) if error.is_verdict() => Standing::Apart,
+        Err(_) => Standing::Failed,
     }
 }
 

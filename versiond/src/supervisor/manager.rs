@@ -231,6 +231,10 @@ impl Manager {
             self.follow_removals(&view.desired).await;
         }
         let wants = self.wants(view, order);
+        if order == Order::Follow {
+            // Before any slot is told, so that none takes itself for the only one.
+            self.shared.schemas.name(&self.on_shared_databases(&wants));
+        }
         let mut table_changed = false;
         for (id, want) in wants {
             let known = self.slots.contains_key(&id);
@@ -306,6 +310,16 @@ impl Manager {
             }
         }
         wants
+    }
+
+    /// What should run where several hosts share one database.
+    fn on_shared_databases(&self, wants: &BTreeMap<SlotId, Want>) -> BTreeMap<SlotId, Sha256> {
+        let is_shared = |id: &SlotId| self.services.get(&id.service).is_some_and(|book| book.now().is_ha(&id.name));
+        let artifacts = wants.iter().filter_map(|(id, want)| match want {
+            Want::Serve(artifact) => Some((id, artifact.sha256)),
+            Want::Keep(_) | Want::Nothing | Want::Stop { .. } | Want::Force => None,
+        });
+        artifacts.filter(|(id, _)| is_shared(id)).map(|(id, sha256)| (id.clone(), sha256)).collect()
     }
 
     /// What the configuration itself wants: each command in its one slot.

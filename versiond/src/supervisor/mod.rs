@@ -17,6 +17,7 @@ mod preflight;
 mod probe;
 mod program;
 mod recorder;
+mod schema;
 mod spec;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) use self::pre_upgrade::PreUpgrade;
 pub(crate) use self::probe::ProbeTimings;
 pub(crate) use self::program::identify;
 pub(crate) use self::recorder::Recorder;
+pub(crate) use self::schema::Schemas;
 pub(crate) use self::spec::{ServiceSpec, Settings, SpecBook};
 use crate::board::Board;
 use crate::faults::Faults;
@@ -59,6 +61,7 @@ pub(crate) struct Shared {
     /// For the slots of a Cosmovisor's folder.
     pub(crate) pre_upgrade: Option<PreUpgrade>,
     pub(crate) isolation: Arc<Isolation>,
+    pub(crate) schemas: Schemas,
     /// Work that outlives its slot: the last traces of processes that have exited.
     pub(crate) tail: TaskTracker,
 }

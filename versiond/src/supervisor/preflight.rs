@@ -38,6 +38,24 @@ pub(crate) struct Build {
     pub(crate) spec: Arc<ServiceSpec>,
 }
 
+/// What came of the question what a build is.
+pub(crate) struct Found {
+    pub(crate) facts: Facts,
+    pub(crate) build: Build,
+    pub(crate) schema: Schema,
+}
+
+/// What a build has done for the schema of a database that several hosts share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// It is up to date for it.
+    Done,
+    /// It is too old to know the step.
+    Unknown,
+    /// There is none, or its children see to it.
+    Apart,
+}
+
 /// Why a build may not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PreflightError {
@@ -61,6 +79,20 @@ pub(crate) enum PreflightError {
     NotShared { found: String },
 }
 
+impl PreflightError {
+    /// Whether the build was asked, and is not what may run here: asked again it would say the same.
+    pub(crate) fn is_verdict(&self) -> bool {
+        match self {
+            PreflightError::OtherName { .. }
+            | PreflightError::OtherProtocol { .. }
+            | PreflightError::OtherAdminApi { .. }
+            | PreflightError::OtherStorage { .. }
+            | PreflightError::NotShared { .. } => true,
+            PreflightError::Describe(_) | PreflightError::Older { .. } => false,
+        }
+    }
+}
+
 const BINARY: &str = "--print-binary-version";
 const PROTOCOL: &str = "--print-protocol-version";
 const ADMIN_API: &str = "--print-admin-api-version";
@@ -78,13 +110,13 @@ pub(crate) async fn ask(
     slot: &SlotId,
     sealed: Arc<Sealed>,
     spec: Arc<ServiceSpec>,
-) -> Result<(Facts, Build), PreflightError> {
+) -> Result<Found, PreflightError> {
     let mut takes_socket = spec.listen_fd;
     let mut described = |described: Describe| {
         takes_socket |= described.role == Role::Server && described.listen.contains(&Listen::Fd);
-        (of_described(described, &spec), Spoken::V1)
+        (of_described(described, &spec), Spoken::V1, Schema::Apart)
     };
-    let (facts, spoken) = match spec.contract {
+    let (facts, spoken, schema) = match spec.contract {
         Contract::V1 => {
             let answer = describe(spawner, &sealed).await?;
             if answer.name != slot.service.as_str() {
@@ -93,20 +125,20 @@ pub(crate) async fn ask(
             described(answer)
         }
         Contract::Older => older(spawner, slot, &sealed, &spec).await?,
-        Contract::None => (of_none(&slot.name, &spec), Spoken::None),
+        Contract::None => (of_none(&slot.name, &spec), Spoken::None, Schema::Apart),
         Contract::Auto => match oneshot::describe(spawner, &sealed).await {
             Ok(answer) => described(answer),
             Err(DescribeError::Unsupported) => {
                 let env = question_env(&spec, &slot.name);
                 match questions(spawner, &sealed, &env).await? {
-                    answers if answers.is_silent() => (of_none(&slot.name, &spec), Spoken::None),
+                    answers if answers.is_silent() => (of_none(&slot.name, &spec), Spoken::None, Schema::Apart),
                     answers => judged(spawner, slot, &sealed, &spec, &answers).await?,
                 }
             }
             Err(error) => return Err(PreflightError::Describe(error)),
         },
     };
-    Ok((facts, Build { sealed, spoken, takes_socket, spec }))
+    Ok(Found { facts, build: Build { sealed, spoken, takes_socket, spec }, schema })
 }
 
 async fn describe(spawner: &Spawner, sealed: &Arc<Sealed>) -> Result<Describe, PreflightError> {
@@ -158,7 +190,7 @@ async fn older(
     slot: &SlotId,
     sealed: &Arc<Sealed>,
     spec: &ServiceSpec,
-) -> Result<(Facts, Spoken), PreflightError> {
+) -> Result<(Facts, Spoken, Schema), PreflightError> {
     let answers = questions(spawner, sealed, &question_env(spec, &slot.name)).await?;
     judged(spawner, slot, sealed, spec, &answers).await
 }
@@ -187,17 +219,17 @@ async fn judged(
     sealed: &Arc<Sealed>,
     spec: &ServiceSpec,
     answers: &Answers,
-) -> Result<(Facts, Spoken), PreflightError> {
+) -> Result<(Facts, Spoken, Schema), PreflightError> {
     let is_ha = spec.is_ha(&slot.name);
     let (facts, spoken) = judge(&slot.name, answers, spec, is_ha)?;
-    if is_ha {
-        // Its children reach the database with the whole environment, and so does this. A build that is too old for
-        // it finds the schema as others left it.
-        let env = fixed_env(spec, &slot.name, |_| true);
-        let done = oneshot::act(spawner, sealed, SCHEMA, &env, SCHEMA_WITHIN).await;
-        done.map_err(|source| PreflightError::Older { flag: SCHEMA, source })?;
+    if !is_ha {
+        return Ok((facts, spoken, Schema::Apart));
     }
-    Ok((facts, spoken))
+    // Its children reach the database with the whole environment, and so does this.
+    let env = fixed_env(spec, &slot.name, |_| true);
+    let knows = oneshot::act(spawner, sealed, SCHEMA, &env, SCHEMA_WITHIN).await;
+    let knows = knows.map_err(|source| PreflightError::Older { flag: SCHEMA, source })?;
+    Ok((facts, spoken, if knows { Schema::Done } else { Schema::Unknown }))
 }
 
 /// What the answers say. Pure.

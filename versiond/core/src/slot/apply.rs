@@ -163,6 +163,8 @@ impl Slot {
                 Ending::Drained(drain.end(outcome, now))
             }
             State::Warming { deadline, detail, .. } => {
+                // It has admitted nothing, so there is nothing to wait for.
+                grace = grace.min(plan::CANDIDATE_GRACE);
                 if now >= *deadline {
                     let detail = detail.clone();
                     self.hold_failed(number, Some(format!("{number} never became ready: {detail}")), now);
@@ -171,10 +173,11 @@ impl Slot {
                         detail,
                         retry_in_ms,
                     });
+                    let failure = self.failures.get(&sha256);
+                    failure.map_or(Ending::Abandoned, |failure| Ending::Failed(failure.reason.clone()))
+                } else {
+                    Ending::Abandoned
                 }
-                // It has admitted nothing, so there is nothing to wait for.
-                grace = grace.min(plan::CANDIDATE_GRACE);
-                Ending::Abandoned
             }
             State::Fetching
             | State::Preflight

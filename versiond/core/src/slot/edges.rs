@@ -197,7 +197,8 @@ impl Slot {
             }
             // It was given up while it was being made, and so is no failure of the build.
             (
-                State::Terminating { why: Ending::Abandoned, .. } | State::Killing { why: Ending::Abandoned, .. },
+                State::Terminating { why: Ending::Abandoned | Ending::Failed(_), .. }
+                | State::Killing { why: Ending::Abandoned | Ending::Failed(_), .. },
                 Asked::Launch,
             ) => {}
             (
@@ -273,8 +274,8 @@ impl Slot {
             | State::Preflight
             | State::Waiting { .. }
             | State::Parked { .. }
-            | State::Terminating { why: Ending::Abandoned, .. }
-            | State::Killing { why: Ending::Abandoned, .. } => {
+            | State::Terminating { why: Ending::Abandoned | Ending::Failed(_), .. }
+            | State::Killing { why: Ending::Abandoned | Ending::Failed(_), .. } => {
                 self.forget(number);
                 vec![Step::Forget(number, None)]
             }

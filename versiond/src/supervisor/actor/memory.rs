@@ -1,4 +1,5 @@
-//! What the slot remembers, written before what follows from it is done.
+//! What the slot remembers, written before what follows from it is done; and what it says of itself to the other
+//! slots of its service.
 //!
 //! Must not live here: what is worth remembering (that is `versiond-core`).
 
@@ -52,6 +53,16 @@ impl Actor {
             Ok(Ok(None)) => Err("the store does not have it".to_owned()),
             Ok(Err(error)) => Err(chain(&error)),
             Err(_) => Err(format!("the store has not answered within {WITHIN:?}")),
+        }
+    }
+
+    /// Says what the slot is to run, when that is something else than before. After an order always: the manager has
+    /// said meanwhile what the order alone would come to, and a pin goes ahead of it.
+    pub(super) fn aim(&mut self, is_order: bool) {
+        let goal = self.slot.goal().map(|goal| goal.sha256).filter(|sha256| !self.slot.is_denied(sha256));
+        if is_order || goal != self.aimed {
+            self.effects.shared.schemas.aim(&self.effects.id, goal);
+            self.aimed = goal;
         }
     }
 

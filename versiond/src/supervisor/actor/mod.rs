@@ -98,6 +98,8 @@ pub(crate) struct Actor {
     events: mpsc::Receiver<Event>,
     tell: mpsc::Sender<Event>,
     counting: Counting,
+    /// What the slot is to run, as the other slots of its service last heard it.
+    aimed: Option<Sha256>,
     /// What the ledger holds of the slot's memory.
     recorded: Memory,
     /// When the forecast that the slot waits for is asked again.
@@ -156,6 +158,7 @@ impl Actor {
             events,
             tell,
             counting: Counting::default(),
+            aimed: None,
             recorded,
             forecast_at: Tick::ZERO,
             answers_at: Tick::ZERO,
@@ -274,8 +277,16 @@ impl Actor {
                 if let Some(held) = self.held.get_mut(&generation) {
                     held.build = Some(build);
                     held.view.facts = Some(facts.clone());
+                    held.view.schema_ahead.clear();
                 }
                 Input::Described(generation, facts)
+            }
+            Event::SchemaWait(generation, slots) => {
+                tracing::info!(slot = %self.effects.id, %generation, ?slots, "waits for the schema");
+                if let Some(held) = self.held.get_mut(&generation) {
+                    held.view.schema_ahead = slots;
+                }
+                Input::Tick
             }
             Event::Launched(generation, life) => {
                 self.launched(generation, life);
@@ -336,8 +347,9 @@ impl Actor {
     async fn drive(&mut self, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            let before = self.standing();
+            let before = self.slot.clone();
             let crash = self.counting.told(&self.slot, &input);
+            let is_order = matches!(input, Input::Want(_));
             // Taken from all slots' common row, and given back when it was not needed and is still the last.
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             let (next, now) = (Generation(number), self.effects.shared.clock.now());
@@ -348,13 +360,14 @@ impl Actor {
             }
             self.log_transitions(&before);
             self.count(crash, &steps, now);
+            self.aim(is_order);
             let recorded = self.record().await;
             // A step that reroutes is shown in the moment in which it does; any other is told of before it.
-            if !steps.is_empty() && !steps.iter().any(reroutes) {
+            if !steps.is_empty() && !steps.iter().any(steps::reroutes) {
                 self.show();
             }
             for step in steps {
-                let effect = effect(&step);
+                let effect = steps::effect(&step);
                 crash::before(effect);
                 match (&step, &recorded) {
                     // What a build may write is known before it can.
@@ -385,39 +398,6 @@ impl Actor {
         let lives = self.held.iter().map(|(number, held)| (*number, held.view.clone())).collect();
         let view = SlotView { slot: self.slot.clone(), lives, progress: None, flight: self.flight.clone() };
         self.effects.shared.board.set_slot_with(&self.effects.id, Some(view), || reroute(&self.route))
-    }
-}
-
-/// Whether a step changes what requests meet.
-const fn reroutes(step: &Step) -> bool {
-    match step {
-        Step::Publish { .. } | Step::Restore { .. } | Step::Hold { .. } | Step::Withdraw(..) | Step::Absent(_) => true,
-        Step::Fetch(..)
-        | Step::Describe(_)
-        | Step::Start(_)
-        | Step::Cut(..)
-        | Step::DrainChild(_)
-        | Step::Park(..)
-        | Step::Terminate(_)
-        | Step::Kill(_)
-        | Step::Forget(..) => false,
-    }
-}
-
-/// What a step does to the world outside. Several do the same, for other reasons.
-fn effect(step: &Step) -> &'static str {
-    match step {
-        Step::Publish { .. } | Step::Restore { .. } => "publish",
-        Step::Withdraw(..) | Step::Hold { .. } => "withdraw",
-        Step::Forget(..) | Step::Park(..) => "forget",
-        Step::Fetch(..)
-        | Step::Describe(_)
-        | Step::Start(_)
-        | Step::Absent(_)
-        | Step::Cut(..)
-        | Step::DrainChild(_)
-        | Step::Terminate(_)
-        | Step::Kill(_) => step.name(),
     }
 }
 

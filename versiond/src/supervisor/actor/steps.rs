@@ -71,8 +71,12 @@ impl Actor {
     fn describe(&mut self, generation: Generation) {
         let Some(held) = self.held.get(&generation) else { return };
         let Some(installed) = held.installed.clone() else { return };
-        let effects = self.effects.clone();
-        self.run_task(held.cancel.clone(), async move { effects.describe(generation, installed).await });
+        let (effects, tell) = (self.effects.clone(), self.tell.clone());
+        let has_served = self.slot.memory().has_served(&installed.archive_sha256);
+        self.run_task(
+            held.cancel.clone(),
+            async move { effects.describe(generation, installed, has_served, tell).await },
+        );
     }
 
     fn start(&mut self, generation: Generation) {
@@ -213,6 +217,39 @@ impl Actor {
         if let Some(life) = held.life.take() {
             self.effects.shared.tail.spawn(last_trace(self.effects.clone(), generation, life));
         }
+    }
+}
+
+/// Whether a step changes what requests meet.
+pub(super) const fn reroutes(step: &Step) -> bool {
+    match step {
+        Step::Publish { .. } | Step::Restore { .. } | Step::Hold { .. } | Step::Withdraw(..) | Step::Absent(_) => true,
+        Step::Fetch(..)
+        | Step::Describe(_)
+        | Step::Start(_)
+        | Step::Cut(..)
+        | Step::DrainChild(_)
+        | Step::Park(..)
+        | Step::Terminate(_)
+        | Step::Kill(_)
+        | Step::Forget(..) => false,
+    }
+}
+
+/// What a step does to the world outside. Several do the same, for other reasons.
+pub(super) fn effect(step: &Step) -> &'static str {
+    match step {
+        Step::Publish { .. } | Step::Restore { .. } => "publish",
+        Step::Withdraw(..) | Step::Hold { .. } => "withdraw",
+        Step::Forget(..) | Step::Park(..) => "forget",
+        Step::Fetch(..)
+        | Step::Describe(_)
+        | Step::Start(_)
+        | Step::Absent(_)
+        | Step::Cut(..)
+        | Step::DrainChild(_)
+        | Step::Terminate(_)
+        | Step::Kill(_) => step.name(),
     }
 }
 
