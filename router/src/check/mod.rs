@@ -90,16 +90,21 @@ pub(crate) fn code(answer: &Answer) -> &'static str {
 
 async fn asking(address: Address, settings: Settings, tell: mpsc::Sender<Event>) {
     let mut asker = Asker::new(&address, &settings);
+    let mut was_broken = false;
     loop {
         let (answer, kind) = asker.ask().await;
+        let is_broken = answer == Answer::Silent(Silence::Broken);
         if tell.send(Event::Heard(address.clone(), answer)).await.is_err() {
             return;
         }
         let pause = match kind {
             // It answers when it has news, so that it is asked again at once.
             Kind::LongPoll => APART,
+            // A connection that is lost may be the end of a process, which the next one would meet.
+            Kind::Look if is_broken && !was_broken => APART,
             Kind::Look => settings.interval,
         };
+        was_broken = is_broken;
         // Routers that were started together do not ask together.
         let jitter = rand::rng().random_range(0.9..1.1);
         tokio::time::sleep(pause.mul_f64(jitter)).await;

@@ -26,3 +26,4 @@ mod failures;
 mod fleet;
 mod load;
 mod placement;
+mod rollout;
