@@ -10,12 +10,14 @@ use router_core::drain::NotDrained;
 use router_core::members::{Address, Answer, Listing, MemberId, Views};
 use router_core::pool::Pool;
 use router_core::view::View;
-use router_dataplane::{Clock, Target, TargetLabel, Upstream, Voucher};
+use router_dataplane::{Clock, Events, Target, TargetLabel, Upstream, Voucher};
+use supervisor_protocol::router::events::Change;
 use supervisor_protocol::{HostId, Tick};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::changes::{self, changes};
 use crate::check::{self, Checks};
 use crate::config::PoolConfig;
 use crate::discover;
@@ -53,6 +55,7 @@ struct Task {
     clock: Clock,
     memory: Memory,
     metrics: Arc<Metrics>,
+    events: Arc<Events<Change>>,
     checks: Checks,
     views: watch::Sender<Views>,
 }
@@ -78,30 +81,33 @@ impl Keeper {
         clock: Clock,
         memory: Memory,
         metrics: Arc<Metrics>,
+        events: Arc<Events<Change>>,
         tasks: &TaskTracker,
     ) -> Keeper {
-        let (tell, events) = mpsc::channel(256);
+        let (tell, told) = mpsc::channel(256);
         let mut pool = Pool::new(config.settings.clone(), clock.now());
+        // What is known from the first is told like everything that comes.
+        let nothing = pool.view();
         if let Some(listing) = discover::written(&config.members) {
             pool.list(listing, clock.now());
         }
         if let Some(remembered) = memory.recall() {
             pool.recall(remembered, clock.now());
         }
-        let view = pool.view();
-        let front = Front::new(name, Roster { view: view.clone(), targets: BTreeMap::new() });
+        let front = Front::new(name, Roster { view: pool.view(), targets: BTreeMap::new() });
         let (views, seen) = watch::channel(pool.views());
         let cancel = CancellationToken::new();
         let checks = Checks::new(check::Settings::of(&config), tell.clone(), cancel.clone());
         let task = Task {
             pool,
-            shown: view,
+            shown: nothing,
             revision: None,
             targets: BTreeMap::new(),
             front: front.clone(),
             clock,
             memory,
             metrics,
+            events,
             checks,
             views,
         };
@@ -109,7 +115,7 @@ impl Keeper {
         tasks.spawn(task.memory.writer());
         let stop = cancel.clone();
         tasks.spawn(async move {
-            stop.run_until_cancelled(task.run(events)).await;
+            stop.run_until_cancelled(task.run(told)).await;
         });
         let (source, stop, teller) = (config.members.clone(), cancel.clone(), tell.clone());
         tasks.spawn(async move {
@@ -163,11 +169,6 @@ impl Task {
             Event::Listed(listing) => {
                 let relisted = self.pool.list(listing, now);
                 self.metrics.listed(self.front.name(), relisted.moved.code());
-                for (addresses, what) in [(&relisted.added, "added"), (&relisted.removed, "removed")] {
-                    for address in addresses {
-                        tracing::info!(pool = self.front.name(), %address, "member {what}");
-                    }
-                }
             }
             // Whoever asks may be gone.
             Event::Drain(id, answer) => drop(answer.send(self.pool.drain(&id, now))),
@@ -189,7 +190,13 @@ impl Task {
         let targets = self.targets.iter().map(|(id, reached)| (id.clone(), reached.target.clone())).collect();
         self.front.publish(Roster { view: view.clone(), targets });
         self.shown = view;
-        self.views.send_if_modified(|views| std::mem::replace(views, self.pool.views()) != self.pool.views());
+        let views = self.pool.views();
+        if self.views.send_if_modified(|known| std::mem::replace(known, views) != views) {
+            match views {
+                Views::Known => self.tell(Change::ViewsKnown { pool: self.front.name().to_owned() }),
+                Views::Gathering { .. } => {}
+            }
+        }
         self.memory.keep(&self.pool.remembered());
     }
 
@@ -232,20 +239,12 @@ impl Task {
 
     fn tell_changes(&self, view: &View) {
         let pool = self.front.name();
-        let (before, after) = (self.shown.whole().roles(), view.whole().roles());
-        for (id, role) in after {
-            if before.get(id).map(|role| role.code()) != Some(role.code()) {
-                tracing::info!(pool, host = %id, role = role.code(), "may be chosen");
-            }
-        }
-        for id in before.keys().filter(|id| !after.contains_key(*id)) {
-            let why = view.whole().out.iter().find(|out| out.id.as_ref() == Some(id));
-            let why = why.map(|out| out.reason.to_string());
-            tracing::info!(pool, host = %id, why, "is not chosen any more");
-        }
-        for alarm in view.whole().alarms.iter().filter(|alarm| !self.shown.whole().alarms.contains(alarm)) {
-            tracing::warn!(pool, alarm = alarm.code(), ?alarm, "alarm");
-        }
+        changes(pool, &self.shown, view).into_iter().for_each(|change| self.tell(change));
         self.metrics.alarmed(pool, view);
+    }
+
+    fn tell(&self, change: Change) {
+        changes::log(&change);
+        self.events.push(change, self.clock.now());
     }
 }

@@ -12,6 +12,7 @@
 //! that takes time or a socket. Must not live here: a decision, or a byte of a client.
 
 pub mod admin;
+mod changes;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use parking_lot::RwLock;
 use router_core::members::Views;
 use router_core::pattern::{Route, Routes};
-use router_dataplane::{Clock, NoLocalEndpoints, Plane, PlaneConfig, RouteTable};
+use router_dataplane::{Clock, Events, NoLocalEndpoints, Plane, PlaneConfig, RouteTable};
+use supervisor_protocol::BootNonce;
+use supervisor_protocol::router::events::Change;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
@@ -30,6 +32,7 @@ const FORCED: Duration = Duration::from_secs(1);
 pub(crate) struct Router {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Arc<Events<Change>>,
     pub(crate) plane: Plane,
     /// Replaced by a reload; pools that are what they were stay.
     pub(crate) pools: RwLock<BTreeMap<String, Arc<Keeper>>>,
@@ -83,6 +86,7 @@ async fn supervise(config: Config, cli: &Cli) -> anyhow::Result<()> {
     let router = Arc::new(Router {
         clock,
         metrics: Arc::new(Metrics::new()),
+        events: Events::new(BootNonce::new(format!("{:016x}", rand::random::<u64>()))?, clock.now()),
         plane,
         pools: RwLock::default(),
         directory: RwLock::new(Arc::new(Directory::new(Routes::new(Vec::new())?))),
@@ -123,8 +127,8 @@ impl Router {
                 continue;
             }
             let memory = Memory::new(config.state_dir.as_deref(), name);
-            let (metrics, tasks) = (self.metrics.clone(), &self.tasks);
-            let keeper = Keeper::start(name.clone(), pool.clone(), self.clock, memory, metrics, tasks);
+            let (metrics, events, tasks) = (self.metrics.clone(), self.events.clone(), &self.tasks);
+            let keeper = Keeper::start(name.clone(), pool.clone(), self.clock, memory, metrics, events, tasks);
             if let Some(before) = pools.insert(name.clone(), Arc::new(keeper)) {
                 before.cancel.cancel();
             }

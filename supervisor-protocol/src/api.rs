@@ -1,5 +1,5 @@
-//! The routes of the admin API: which there are, and what each is for. The daemon's router and the OpenAPI
-//! document are both checked against this table.
+//! The routes of the admin APIs, of a supervisor and of a router: which there are, and what each is for. What is
+//! served and the OpenAPI documents are both checked against these tables.
 
 use std::fmt;
 
@@ -8,6 +8,7 @@ use std::fmt;
 pub enum Method {
     Get,
     Post,
+    Put,
     Delete,
 }
 
@@ -18,6 +19,7 @@ impl Method {
         match self {
             Method::Get => "GET",
             Method::Post => "POST",
+            Method::Put => "PUT",
             Method::Delete => "DELETE",
         }
     }
@@ -46,11 +48,15 @@ const fn post(path: &'static str, summary: &'static str) -> Route {
     Route { path, method: Method::Post, summary }
 }
 
+const fn put(path: &'static str, summary: &'static str) -> Route {
+    Route { path, method: Method::Put, summary }
+}
+
 const fn delete(path: &'static str, summary: &'static str) -> Route {
     Route { path, method: Method::Delete, summary }
 }
 
-/// Every route, in the order of the document.
+/// Every route of a supervisor, in the order of the document.
 pub const ROUTES: &[Route] = &[
     get("/v1/status", "The host, its catalog, every slot and generation, the latest receipts."),
     get("/v1/why", "Every wait and refusal, of one slot or of all, with the fact it rests on."),
@@ -77,4 +83,18 @@ pub const ROUTES: &[Route] = &[
     post("/v1/services/{service}/versions/{version}/{verb}", "An order to one slot; answers once it is in force."),
     get("/drain/status", "The same as `GET /v1/drain`, under the name that the status listener has."),
     get("/metrics", "The daemon's metrics and those of every live generation, labelled."),
+];
+
+/// Every route of a router, in the order of the document.
+pub const ROUTER_ROUTES: &[Route] = &[
+    get("/livez", "Whether the process answers at all; asks for no token."),
+    get("/readyz", "Whether every member is known and the router does not stop; asks for no token."),
+    get("/v1/pools", "Every pool with its hosts, versions and alarms."),
+    get("/v1/hosts", "Every member of every pool: its health, its role, its share, what is in flight there."),
+    get("/v1/lookup", "Which host a path would go to, why, the next choices, and who may not be chosen."),
+    get("/v1/events", "What changes, as server-sent events; `Last-Event-ID` goes on where a reader left."),
+    put("/v1/hosts/{id}/drain", "Drains a host that cannot say itself that it is to be drained."),
+    delete("/v1/hosts/{id}/drain", "Takes such a drain back."),
+    get("/drain/status", "Every host that drains, and what this router still has there; `wait` makes it a long poll."),
+    get("/metrics", "The router's metrics."),
 ];

@@ -1,4 +1,4 @@
-//! The event stream of the admin API: what has happened on a host, in order.
+//! The event stream of an admin API: what has happened, in order. What a router tells is in `router::events`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +9,23 @@ use crate::reason::Reason;
 
 /// One event of `GET /v1/events`. The stream's `id` is the boot nonce, a dash and the number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Event {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Event"))]
+pub struct Event<W = Happening> {
     /// Counted from 1 since the daemon's start.
     pub number: u64,
     /// When, in milliseconds since the daemon's start.
     pub at_ms: u64,
     #[serde(flatten)]
-    pub what: Happening,
+    pub what: W,
+}
+
+/// What a stream of events tells of.
+pub trait Happens: Clone {
+    /// The wire name, also the `event` field of the stream.
+    fn as_str(&self) -> &'static str;
+
+    /// So many events are gone from the ring that a reader has asked for.
+    fn missed(events: u64) -> Self;
 }
 
 /// What happened. The code is also the `event` field of the stream.
@@ -36,10 +45,8 @@ pub enum Happening {
     Missed { events: u64 },
 }
 
-impl Happening {
-    /// The wire name, also the `event` field of the stream.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
+impl Happens for Happening {
+    fn as_str(&self) -> &'static str {
         match self {
             Happening::Transition(_) => "transition",
             Happening::Host { .. } => "host",
@@ -47,6 +54,10 @@ impl Happening {
             Happening::Drained(_) => "drained",
             Happening::Missed { .. } => "missed",
         }
+    }
+
+    fn missed(events: u64) -> Self {
+        Happening::Missed { events }
     }
 }
 

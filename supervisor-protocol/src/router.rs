@@ -1,5 +1,7 @@
 //! What a router tells operators: bodies of its admin API.
 
+pub mod events;
+
 use serde::{Deserialize, Serialize};
 
 use crate::class::ByClass;
@@ -13,6 +15,13 @@ use crate::names::VersionName;
 pub struct Worded {
     pub code: String,
     pub text: String,
+}
+
+/// The body of a router's `GET /readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RouterReady {
+    pub ready: bool,
 }
 
 /// The body of `GET /v1/pools`.

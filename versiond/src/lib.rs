@@ -17,7 +17,6 @@ pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod config;
-mod events;
 pub mod faults;
 mod host;
 pub mod import;

@@ -33,7 +33,7 @@ struct Turn(u64);
 pub enum NotDrained {
     #[error("no member is called {0}")]
     NoMember(MemberId),
-    #[error("{0} answers: drain it there, with `versionctl drain {0}`, and every router follows")]
+    #[error("{0} answers, so its drain is its own: run `versionctl drain` on that host, and every router follows")]
     HasAWord(MemberId),
 }
 

@@ -4,6 +4,8 @@
 //! It has a thread and a runtime of its own, so that it answers whatever the rest is busy with. Must not live
 //! here: anything that a request of the data plane needs.
 
+mod events;
+mod routes;
 mod shown;
 
 use std::net::TcpListener;
@@ -11,18 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Json;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, put};
-use axum::{Json, Router as Api};
+use router_core::drain::NotDrained;
 use router_core::members::MemberId;
 use serde::Deserialize;
 use supervisor_protocol::SCHEMA;
-use supervisor_protocol::router::{Hosts, Pools, RouterDrain};
+use supervisor_protocol::admin::ApiError;
+use supervisor_protocol::router::{Hosts, Pools, RouterDrain, RouterReady};
 use supervisor_protocol::time::parse_duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::AdminConfig;
 use crate::keeper::Event;
@@ -37,6 +40,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 struct Admin {
     router: Arc<Router>,
     token: Option<String>,
+    /// Places for those who read events.
+    readers: Arc<Semaphore>,
 }
 
 /// Serves the API on a thread of its own.
@@ -51,12 +56,12 @@ pub(crate) fn serve(router: Arc<Router>, listener: TcpListener, config: &AdminCo
         None => None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let admin = Arc::new(Admin { router, token });
+    let admin = Arc::new(Admin { router, token, readers: Arc::new(Semaphore::new(events::READERS)) });
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             let served = async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(listener, api(admin)).await
+                axum::serve(listener, routes::api(admin)).await
             };
             if let Err(error) = served.await {
                 tracing::error!(%error, "the admin listener cannot be used");
@@ -64,23 +69,6 @@ pub(crate) fn serve(router: Arc<Router>, listener: TcpListener, config: &AdminCo
         });
     })?;
     Ok(())
-}
-
-fn api(admin: Arc<Admin>) -> Api {
-    let guarded = Api::new()
-        .route("/metrics", get(metrics))
-        .route("/v1/pools", get(pools))
-        .route("/v1/hosts", get(hosts))
-        .route("/v1/lookup", get(lookup))
-        .route("/v1/hosts/{id}/drain", put(drain).delete(undrain))
-        .route("/drain/status", get(drain_status))
-        .layer(middleware::from_fn_with_state(admin.clone(), guard));
-    Api::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .merge(guarded)
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "not_found", "there is no such endpoint") })
-        .with_state(admin)
 }
 
 /// A token is asked for wherever there is one. No page of a browser may change anything.
@@ -105,13 +93,17 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
 }
 
 fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(serde_json::json!({ "code": code, "message": message }))).into_response()
+    (status, Json(ApiError { code: code.to_owned(), message: message.to_owned() })).into_response()
+}
+
+async fn livez() -> &'static str {
+    "alive\n"
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     let ready = admin.router.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(serde_json::json!({ "ready": ready }))).into_response()
+    (status, Json(RouterReady { ready })).into_response()
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
@@ -148,20 +140,23 @@ async fn lookup(State(admin): State<Arc<Admin>>, Query(Asked { path }): Query<As
     Json(shown::lookup(&admin.router, &path)).into_response()
 }
 
+/// In every pool that has it. A host that speaks for itself in one of them is asked itself.
 async fn drain(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
     let Ok(id) = MemberId::new(&id) else { return unknown(&id) };
-    let mut refused = None;
+    let (mut is_drained, mut refused) = (false, None);
     for keeper in keepers(&admin) {
         let (answer, answered) = oneshot::channel();
         keeper.tell.send(Event::Drain(id.clone(), answer)).await.ok();
         match answered.await {
-            Ok(Ok(())) => return hosts(State(admin)).await,
-            Ok(Err(why)) => refused = refused.or(Some(why)),
-            Err(_) => {}
+            Ok(Ok(())) => is_drained = true,
+            Ok(Err(why @ NotDrained::HasAWord(_))) => refused = Some(why),
+            // The pool does not have it, or is gone.
+            Ok(Err(NotDrained::NoMember(_))) | Err(_) => {}
         }
     }
     match refused {
         Some(why) => refuse(StatusCode::CONFLICT, why.code(), &why.to_string()),
+        None if is_drained => hosts(State(admin)).await,
         None => unknown(id.as_str()),
     }
 }
@@ -176,6 +171,10 @@ async fn undrain(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Res
     }
     if was_drained {
         return hosts(State(admin)).await;
+    }
+    let pools = shown::pools(&admin.router).await;
+    if !pools.iter().flat_map(|pool| &pool.hosts).any(|host| host.id.as_deref() == Some(id.as_str())) {
+        return unknown(id.as_str());
     }
     refuse(StatusCode::CONFLICT, "not_drained_here", "this router does not drain it; a host takes its own drain back")
 }

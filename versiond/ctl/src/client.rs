@@ -1,4 +1,5 @@
-//! The daemon's admin API: requests, typed answers, and the schema check.
+//! An admin API, the daemon's or a router's: requests, typed answers, and the schema check. What a router is
+//! asked is in `router`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,13 +20,21 @@ use crate::failure::Failure;
 use crate::wire::{Place, WireError, ask, begin};
 
 /// The daemon answers from memory; the ledger write of a cordon is the slowest thing it waits for.
-const ANSWER: Duration = Duration::from_secs(15);
+pub(crate) const ANSWER: Duration = Duration::from_secs(15);
 
 /// It reads the catalog's source, or another document, on the way.
 const READS: Duration = Duration::from_secs(45);
 
-/// One daemon.
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    Daemon,
+    Router,
+}
+
+/// One daemon, or one router.
 pub(crate) struct Client {
+    whom: Whom,
     place: Place,
     /// What a port asks for.
     token: Option<String>,
@@ -47,12 +56,18 @@ impl Client {
             },
             None => Place::Unix(PathBuf::from(place.strip_prefix("unix:").unwrap_or(place))),
         };
-        let read = |path: &Utf8Path| {
-            let text = std::fs::read_to_string(path);
-            text.map_err(|source| Failure::Token { path: path.to_owned(), source })
+        Ok(Self { whom: Whom::Daemon, place, token: token_file.map(token).transpose()? })
+    }
+
+    /// `place`: `http://`, a name or an address, and a port.
+    pub(crate) fn of_router(place: &str, token_file: Option<&Utf8Path>) -> Result<Self, Failure> {
+        let address = place.strip_prefix("http://").map(|address| address.trim_end_matches('/'));
+        let has_port = |address: &&str| {
+            address.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
         };
-        let token = token_file.map(read).transpose()?.map(|token| format!("Bearer {}", token.trim()));
-        Ok(Self { place, token })
+        let address = address.filter(has_port).ok_or_else(|| Failure::RouterPlace(place.to_owned()))?;
+        let place = Place::Named(address.to_owned());
+        Ok(Self { whom: Whom::Router, place, token: token_file.map(token).transpose()? })
     }
 
     pub(crate) async fn status(&self) -> Result<Told<Status>, Failure> {
@@ -154,7 +169,7 @@ impl Client {
             ask(&self.place, method, path, &headers, body, limit).await.map_err(|error| self.failure(path, error))?;
         let malformed = |source| self.malformed(path, answer.status, source);
         if !answer.status.is_success() {
-            return Err(Failure::Refused(serde_json::from_slice::<ApiError>(&answer.body).map_err(malformed)?));
+            return Err(self.refused(serde_json::from_slice::<ApiError>(&answer.body).map_err(malformed)?));
         }
         let json: Value = serde_json::from_slice(&answer.body).map_err(malformed)?;
         // Before the body is read: a newer schema is refused by name, not by the field that has changed.
@@ -181,7 +196,7 @@ impl Client {
         }
         let body = body.collect().await.map_err(|source| self.broke(path, source))?.to_bytes();
         let error = serde_json::from_slice(&body).map_err(|source| self.malformed(path, head.status, source))?;
-        Err(Failure::Refused(error))
+        Err(self.refused(error))
     }
 
     pub(crate) fn broke(&self, path: &str, source: hyper::Error) -> Failure {
@@ -196,15 +211,27 @@ impl Client {
         more.iter().copied().chain(self.token.as_deref().map(|token| ("authorization", token))).collect()
     }
 
+    fn refused(&self, error: ApiError) -> Failure {
+        match (self.whom, error.code.as_str()) {
+            (Whom::Router, "token") => Failure::RouterToken(self.place.clone()),
+            (Whom::Router | Whom::Daemon, _) => Failure::Refused(error),
+        }
+    }
+
     fn failure(&self, path: &str, error: WireError) -> Failure {
         let place = self.place.clone();
         match error {
-            WireError::Connect(source) => Failure::Unreachable { place, source },
+            WireError::Connect(source) => Failure::Unreachable { whom: self.whom, place, source },
             source @ (WireError::Broke(_) | WireError::Request(_) | WireError::Silent(_)) => {
                 Failure::Exchange { place, path: path.to_owned(), source }
             }
         }
     }
+}
+
+fn token(path: &Utf8Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| Failure::Token { path: path.to_owned(), source })?;
+    Ok(format!("Bearer {}", text.trim()))
 }
 
 fn about(path: &str, slot: Option<&SlotId>) -> String {

@@ -6,13 +6,15 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
+use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::failure::{Failure, chain};
+use crate::router::RouterAt;
 use crate::{
     catalog, completions, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, plan, record, reload,
-    replay, status, text, watch, why,
+    replay, router, status, text, watch, why,
 };
 
 /// Ask versiond what runs, why something waits, and empty this host for maintenance.
@@ -28,7 +30,7 @@ struct Cli {
         value_name = "PATH"
     )]
     admin: String,
-    /// The file with the token that a port asks for.
+    /// The file with the token that a port asks for; a router's also by VERSIOND_ROUTER_TOKEN_FILE.
     #[arg(long, env = "VERSIOND_ADMIN_TOKEN_FILE", global = true, value_name = "PATH")]
     token_file: Option<Utf8PathBuf>,
     #[command(subcommand)]
@@ -45,10 +47,15 @@ enum Command {
     Why(why::Args),
     /// What the next change of each slot would be, and what keeps it from being made now.
     Plan(plan::Args),
-    /// Cordon this host: routers move on, what it has goes on, what still arrives is served.
+    /// Cordon this host: routers move on, what it has goes on, what still arrives is served. With a HOST: have a
+    /// router drain one that cannot say so itself.
     Drain(drain::Args),
-    /// Take the cordon back.
+    /// Take the cordon back; with a HOST: a router's drain.
     Undrain(drain::UndrainArgs),
+    /// The hosts of a router's pools: their health and role, and what is in flight there.
+    Hosts(router::HostsArgs),
+    /// Which host a router would send a path to, why, and who would come next.
+    Lookup(router::LookupArgs),
     #[command(flatten)]
     Order(order::Order),
     /// Do not let these bytes run on this host; without a hash: what may not run here.
@@ -82,33 +89,65 @@ enum Command {
 }
 
 impl Command {
-    async fn run(self, client: &Client) -> Result<(), Failure> {
+    async fn run(self, admin: &Admin) -> Result<(), Failure> {
         match self {
-            Command::Status(args) => args.run(client).await,
-            Command::Watch(args) => args.run(client).await,
-            Command::Why(args) => args.run(client).await,
-            Command::Plan(args) => args.run(client).await,
-            Command::Drain(args) => args.run(client).await,
-            Command::Undrain(args) => args.run(client).await,
-            Command::Order(order) => order.run(client).await,
-            Command::Deny(args) => args.run(client).await,
-            Command::Allow(args) => args.run(client).await,
-            Command::Events(args) => args.run(client).await,
-            Command::Logs(args) => args.run(client).await,
-            Command::Record(args) => args.run(client).await,
+            Command::Status(args) => args.run(&admin.daemon()?).await,
+            Command::Watch(args) => args.run(&admin.daemon()?).await,
+            Command::Why(args) => args.run(&admin.daemon()?).await,
+            Command::Plan(args) => args.run(&admin.daemon()?).await,
+            Command::Drain(args) => args.run(admin).await,
+            Command::Undrain(args) => args.run(admin).await,
+            Command::Hosts(args) => args.run(admin).await,
+            Command::Lookup(args) => args.run(admin).await,
+            Command::Order(order) => order.run(&admin.daemon()?).await,
+            Command::Deny(args) => args.run(&admin.daemon()?).await,
+            Command::Allow(args) => args.run(&admin.daemon()?).await,
+            Command::Events(args) => args.run(&admin.daemon()?).await,
+            Command::Logs(args) => args.run(&admin.daemon()?).await,
+            Command::Record(args) => args.run(&admin.daemon()?).await,
             Command::Replay(args) => args.run(),
-            Command::Catalog(args) => args.run(client).await,
-            Command::Artifacts(args) => args.run(client).await,
-            Command::Fetch(args) => args.run(client).await,
-            Command::Gc(args) => args.run(client).await,
+            Command::Catalog(args) => args.run(&admin.daemon()?).await,
+            Command::Artifacts(args) => args.run(&admin.daemon()?).await,
+            Command::Fetch(args) => args.run(&admin.daemon()?).await,
+            Command::Gc(args) => args.run(&admin.daemon()?).await,
             Command::ImportUpstream(args) => args.run(),
-            Command::Reload(args) => args.run(client).await,
+            Command::Reload(args) => args.run(&admin.daemon()?).await,
             Command::Completions(args) => {
                 args.run();
                 Ok(())
             }
             Command::Conformance(args) => args.run().await,
         }
+    }
+}
+
+/// Whose admin APIs may be asked. Nothing is looked at before a command asks.
+pub(crate) struct Admin {
+    place: String,
+    token_file: Option<Utf8PathBuf>,
+    /// Where the token's file was named.
+    origin: Origin,
+}
+
+/// A daemon's token is not for a router: from the environment each has its own.
+enum Origin {
+    CommandLine,
+    Environment,
+}
+
+impl Admin {
+    pub(crate) fn daemon(&self) -> Result<Client, Failure> {
+        Client::new(&self.place, self.token_file.as_deref())
+    }
+
+    pub(crate) fn router(&self, at: &RouterAt) -> Result<Client, Failure> {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let place = at.router.clone().or_else(|| set(router::VARIABLE)).unwrap_or_else(|| router::DEFAULT.to_owned());
+        let token_file = match self.origin {
+            Origin::CommandLine => self.token_file.clone(),
+            Origin::Environment => set(router::TOKEN_VARIABLE).map(Utf8PathBuf::from),
+        };
+        Client::of_router(&place, token_file.as_deref())
     }
 }
 
@@ -126,18 +165,25 @@ pub fn cli() -> clap::Command {
 /// The whole of `main`.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match cli().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
+    let parsed = cli().try_get_matches().and_then(|matches| {
+        let origin = match matches.value_source("token_file") {
+            Some(ValueSource::CommandLine) => Origin::CommandLine,
+            Some(_) | None => Origin::Environment,
+        };
+        Ok((Cli::from_arg_matches(&matches)?, origin))
+    });
+    let (cli, origin) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // A closed pipe is no failure.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
-    let result = Client::new(&cli.admin, cli.token_file.as_deref()).and_then(|client| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-        runtime.block_on(cli.command.run(&client))
-    });
+    let Cli { admin: place, token_file, command } = cli;
+    let admin = Admin { place, token_file, origin };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime);
+    let result = runtime.and_then(|runtime| runtime.block_on(command.run(&admin)));
     match result {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {

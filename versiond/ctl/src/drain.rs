@@ -1,4 +1,5 @@
-//! `versionctl drain` and `undrain`: cordon this host, and wait until its work has ended.
+//! `versionctl drain` and `undrain`: cordon this host, and wait until its work has ended. Drains of a router's own
+//! are in `router`.
 
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::args::Output;
 use crate::client::{Client, Told};
+use crate::command::Admin;
 use crate::failure::Failure;
-use crate::text::{age, out, out_json};
+use crate::router::{self, RouterAt, Waiting};
+use crate::text::{self, age, out, out_json};
 
 /// A request whose end is all that is waited for changes no sequence number on its way, so that the
 /// wait is short enough to show progress.
@@ -22,11 +25,13 @@ const PACE: Duration = Duration::from_millis(200);
 /// What `drain` was told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    of_router: OfRouter,
     /// Wait until nothing is in flight, and show the way there.
     #[arg(long)]
     wait: bool,
-    /// With --wait: give up after so long (exit code 3). The cordon stays.
-    #[arg(long, requires = "wait", value_parser = parse_duration, value_name = "DURATION")]
+    /// With --wait: give up after so long (exit code 3); also --within. The cordon stays.
+    #[arg(long, visible_alias = "within", requires = "wait", value_parser = parse_duration, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// With --wait: how long routers are given to notice before an idle host counts as drained.
     #[arg(long, requires = "wait", default_value = "8s", value_parser = parse_duration, value_name = "DURATION")]
@@ -38,12 +43,30 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct UndrainArgs {
     #[command(flatten)]
+    of_router: OfRouter,
+    #[command(flatten)]
     output: Output,
 }
 
+/// Which host of which router, if any.
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("router", |router| router.requires("host")))]
+struct OfRouter {
+    /// A host of a router's pools, where a router is asked instead of this host.
+    #[arg(value_name = "HOST")]
+    host: Option<String>,
+    #[command(flatten)]
+    at: RouterAt,
+}
+
 impl Args {
-    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+    pub(crate) async fn run(self, admin: &Admin) -> Result<(), Failure> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        if let Some(host) = &self.of_router.host {
+            let waiting = if self.wait { Waiting::Until(deadline) } else { Waiting::No };
+            return router::drain(&admin.router(&self.of_router.at)?, host, waiting, self.output).await;
+        }
+        let client = &admin.daemon()?;
         let json = self.output.json;
         let mut told = client.drain().await?;
         if !json {
@@ -62,7 +85,11 @@ impl Args {
 }
 
 impl UndrainArgs {
-    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+    pub(crate) async fn run(self, admin: &Admin) -> Result<(), Failure> {
+        if let Some(host) = &self.of_router.host {
+            return router::undrain(&admin.router(&self.of_router.at)?, host, self.output).await;
+        }
+        let client = admin.daemon()?;
         let told = client.undrain().await?;
         if self.output.json {
             out_json(&told.json);
@@ -130,16 +157,18 @@ async fn wait(
             sleep(PACE).await;
             client.drain_status(Some(&seen), pause).await
         };
-        let given_up = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         told = tokio::select! {
             told = next => told?,
-            () = given_up => return Err(Failure::TimedOut { load }),
+            () = given_up(deadline) => return Err(Failure::TimedOut { load }),
         };
+    }
+}
+
+/// At the deadline, or never.
+pub(crate) async fn given_up(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -157,15 +186,7 @@ fn heading(drain: &HostDrain) -> String {
 }
 
 fn in_flight(drain: &HostDrain) -> String {
-    if drain.inflight == 0 {
-        return "nothing in flight".to_owned();
-    }
-    format!(
-        "in flight: {}, oldest {}, expected empty in {}",
-        describe_load(&drain.by_class),
-        age(drain.oldest_ms),
-        age(drain.forecast_ms)
-    )
+    text::in_flight(&drain.by_class, drain.oldest_ms, drain.forecast_ms)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Why a command failed, and the exit code that says so.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -7,17 +8,19 @@ use camino::Utf8PathBuf;
 use http::StatusCode;
 use supervisor_protocol::Reason;
 use supervisor_protocol::admin::ApiError;
+use supervisor_protocol::router::Worded;
 use versiond_core::catalog::{CatalogError, Refused, SignatureError};
 use versiond_core::replay::LineError;
 
+use crate::client::Whom;
 use crate::exit;
 use crate::wire::{Place, WireError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("cannot reach versiond on {place}")]
-    Unreachable { place: Place, source: io::Error },
+    #[error("cannot reach {whom} on {place}")]
+    Unreachable { whom: Whom, place: Place, source: io::Error },
     #[error("{place} {path}: no whole answer")]
     Exchange { place: Place, path: String, source: WireError },
     #[error("{place} {path}: the answer ({status}) is not what the API says")]
@@ -26,6 +29,10 @@ pub(crate) enum Failure {
     Ended,
     #[error("--admin {0}: expected the path of a socket, or http:// and a loopback address with port")]
     Place(String),
+    #[error("--router {0}: expected http:// and a name or an address with its port")]
+    RouterPlace(String),
+    #[error("{0} asks for a token, and for another than it was given")]
+    RouterToken(Place),
     #[error("{path}: cannot read the token")]
     Token { path: Utf8PathBuf, source: io::Error },
     #[error(
@@ -42,6 +49,10 @@ pub(crate) enum Failure {
     NoDaemon { program: PathBuf, source: io::Error },
     #[error("the drain was taken back by someone else")]
     TakenBack,
+    #[error("{host} is not drained any more: somebody took it back, or the host has left or speaks for itself again")]
+    NotDrainedAnyMore { host: String },
+    #[error("nobody would be chosen: {text} ({code})", text = .0.text, code = .0.code)]
+    NoChoice(Worded),
     #[error("not drained within the time given, in flight: {load}")]
     TimedOut { load: String },
     #[error("{0} does not honour the contract")]
@@ -73,9 +84,12 @@ impl Failure {
         match self {
             Failure::Unreachable { .. } => exit::UNREACHABLE,
             Failure::TimedOut { .. } => exit::TIMED_OUT,
-            Failure::Refused(_) | Failure::TakenBack => exit::REFUSED,
-            Failure::Place(_) | Failure::Usage(_) => exit::USAGE,
+            Failure::Refused(_) | Failure::RouterToken(_) | Failure::TakenBack | Failure::NotDrainedAnyMore { .. } => {
+                exit::REFUSED
+            }
+            Failure::Place(_) | Failure::RouterPlace(_) | Failure::Usage(_) => exit::USAGE,
             Failure::Exchange { .. }
+            | Failure::NoChoice(_)
             | Failure::Ended
             | Failure::NotFetched(_)
             | Failure::NoDaemon { .. }
@@ -98,11 +112,20 @@ impl Failure {
 
     /// What to do about it, where that can be said.
     pub(crate) fn remedy(&self) -> Option<String> {
-        let Failure::Unreachable { source, place } = self else { return None };
+        let (source, place) = match self {
+            Failure::Unreachable { whom: Whom::Daemon, source, place } => (source, place),
+            Failure::Unreachable { whom: Whom::Router, .. } => {
+                return Some("name its [router] admin listener with --router URL or VERSIOND_ROUTER".to_owned());
+            }
+            Failure::RouterToken(_) => {
+                return Some("name the file with it: --token-file PATH or VERSIOND_ROUTER_TOKEN_FILE".to_owned());
+            }
+            _ => return None,
+        };
         let otherwise = "or name another socket with --admin PATH or VERSIOND_ADMIN";
         let exists = match place {
             Place::Unix(socket) => socket.exists(),
-            Place::Tcp(_) => false,
+            Place::Tcp(_) | Place::Named(_) => false,
         };
         Some(if source.kind() == io::ErrorKind::PermissionDenied {
             format!("run it as root, as versiond's user or as a member of [host] operators or readers, {otherwise}")
@@ -112,6 +135,15 @@ impl Failure {
             )
         } else {
             format!("is versiond running here? see `systemctl status versiond`, {otherwise}")
+        })
+    }
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Whom::Daemon => "versiond",
+            Whom::Router => "versiond-router",
         })
     }
 }

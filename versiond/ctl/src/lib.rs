@@ -1,6 +1,6 @@
 //! `versionctl`: what an operator asks of versiond, and the check of a child against the contract.
 //!
-//! It speaks HTTP over the daemon's Unix socket and depends on nothing of the daemon but the wire types
+//! It speaks HTTP over the daemon's Unix socket or to a router's admin port, and depends on nothing of the daemon but the wire types
 //! of `supervisor-protocol` and, for what needs no daemon (to play a recording again, to check a document offline),
 //! the pure `versiond-core`. Cut: `command` is the command line, `client` and `wire` do the talking, every
 //! other file holds a subcommand and the pure functions that render it, [`conformance`] starts a program
@@ -26,6 +26,7 @@ mod plan;
 mod record;
 mod reload;
 mod replay;
+mod router;
 mod status;
 mod text;
 mod watch;
@@ -40,11 +41,11 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// Failed: the reason is on standard error.
     pub const FAILED: u8 = 1;
-    /// The daemon does not answer on its socket.
+    /// The daemon does not answer on its socket, or the router on its port.
     pub const UNREACHABLE: u8 = 2;
     /// The time that was given is over.
     pub const TIMED_OUT: u8 = 3;
-    /// The daemon understood and refused.
+    /// The daemon or the router understood and refused.
     pub const REFUSED: u8 = 4;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
@@ -53,9 +54,9 @@ pub mod exit {
     pub const TABLE: [(u8, &str); 6] = [
         (OK, "done, and everything that was asked about holds"),
         (FAILED, "failed; the reason is on standard error"),
-        (UNREACHABLE, "the daemon does not answer on its socket"),
+        (UNREACHABLE, "the daemon does not answer on its socket, or the router on its port"),
         (TIMED_OUT, "the time that was given is over"),
-        (REFUSED, "the daemon understood and refused"),
+        (REFUSED, "the daemon or the router understood and refused"),
         (USAGE, "the command line is wrong"),
     ];
 }

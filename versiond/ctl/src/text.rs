@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use comfy_table::{Table, presets};
 use serde_json::Value;
+use supervisor_protocol::ByClass;
+use supervisor_protocol::admin::describe_load;
 
 /// Milliseconds in at most two units: `840 ms`, `12 s`, `3 min 20 s`, `5 h 2 min`, `2 d 3 h`.
 pub(crate) fn age(ms: u64) -> String {
@@ -31,6 +33,15 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1_024;
     }
     format!("{count} B")
+}
+
+/// Work that has not ended, and when it is expected to.
+pub(crate) fn in_flight(by_class: &ByClass<u64>, oldest_ms: u64, forecast_ms: u64) -> String {
+    if *by_class == ByClass::default() {
+        return "nothing in flight".to_owned();
+    }
+    let (load, oldest, forecast) = (describe_load(by_class), age(oldest_ms), age(forecast_ms));
+    format!("in flight: {load}, oldest {oldest}, expected empty in {forecast}")
 }
 
 /// As much of a hash as people compare.

@@ -1,4 +1,4 @@
-//! One HTTP exchange over a connection of its own, to a Unix socket or a local port.
+//! One HTTP exchange over a connection of its own, to a Unix socket or a port.
 
 use std::fmt;
 use std::io;
@@ -19,6 +19,8 @@ use tokio::net::{TcpStream, UnixStream};
 pub(crate) enum Place {
     Unix(PathBuf),
     Tcp(SocketAddr),
+    /// A name and a port.
+    Named(String),
 }
 
 impl fmt::Display for Place {
@@ -26,6 +28,7 @@ impl fmt::Display for Place {
         match self {
             Place::Unix(path) => write!(f, "{}", path.display()),
             Place::Tcp(address) => write!(f, "http://{address}"),
+            Place::Named(address) => write!(f, "http://{address}"),
         }
     }
 }
@@ -65,6 +68,10 @@ pub(crate) async fn begin(
             over(stream, method, path, headers, body).await
         }
         Place::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(WireError::Connect)?;
+            over(stream, method, path, headers, body).await
+        }
+        Place::Named(address) => {
             let stream = TcpStream::connect(address).await.map_err(WireError::Connect)?;
             over(stream, method, path, headers, body).await
         }

@@ -19,11 +19,19 @@ fn the_committed_manual_page_is_what_the_command_line_says() {
                 "ENVIRONMENT",
                 &[
                     ("VERSIOND_ADMIN", "The daemon's admin API, as --admin."),
-                    ("VERSIOND_ADMIN_TOKEN_FILE", "The file with the token, as --token-file."),
+                    ("VERSIOND_ADMIN_TOKEN_FILE", "The file with the daemon's token, as --token-file."),
+                    ("VERSIOND_ROUTER", "A router's admin API, as --router."),
+                    ("VERSIOND_ROUTER_TOKEN_FILE", "The file with the router's token, as --token-file."),
                 ],
             ),
             ("FILES", &[("/run/versiond/admin.sock", "The admin socket, unless the configuration names another.")]),
-            ("SEE ALSO", &[("versiond(8)", "docs/operators.md, docs/runbooks, docs/openapi/versiond.json")]),
+            (
+                "SEE ALSO",
+                &[(
+                    "versiond(8), versiond-router(8)",
+                    "docs/operators.md, docs/router.md, docs/runbooks, docs/openapi",
+                )],
+            ),
         ],
     };
     compare(page, "UPDATE=1 cargo test -p versionctl --test man");

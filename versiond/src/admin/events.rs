@@ -1,7 +1,6 @@
 //! `GET /v1/events`: what happens, as server-sent events. A reader that comes back with `Last-Event-ID` gets
 //! what it has missed, as far as that is remembered.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +10,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use supervisor_protocol::BootNonce;
-use supervisor_protocol::events::{Event, Happening};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use router_dataplane::NoEventId;
+use supervisor_protocol::events::{Event, Happening, Happens as _};
 
 use super::Admin;
 use super::answer::refuse;
@@ -24,61 +22,24 @@ pub(super) const READERS: usize = 32;
 const ALIVE: Duration = Duration::from_secs(15);
 
 pub(super) async fn events(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
-    let after = match headers.get("last-event-id").map(|id| id.to_str().ok().and_then(parse_id)) {
-        None => 0,
-        // Of another life of the daemon: everything of this one is new.
-        Some(Some((boot, _))) if boot != admin.board.boot().as_str() => 0,
-        Some(Some((_, number))) => number,
-        Some(None) => {
-            let message = "Last-Event-ID is the id of an event of this stream".to_owned();
-            return refuse(StatusCode::BAD_REQUEST, "bad_event_id", message);
-        }
+    let last_id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
+    let reader = match admin.board.events().reader(last_id) {
+        Ok(reader) => reader,
+        Err(error @ NoEventId) => return refuse(StatusCode::BAD_REQUEST, "bad_event_id", error.to_string()),
     };
     let Ok(place) = admin.readers.clone().try_acquire_owned() else {
         let message = format!("{READERS} readers listen already");
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too_many_readers", message);
     };
-    let reader =
-        Reader { after, waiting: VecDeque::new(), changes: admin.board.events().changes(), admin, _place: place };
-    let events = stream::unfold(reader, |mut reader| async move {
-        let event = reader.next().await?;
-        Some((Ok::<_, Infallible>(event), reader))
+    let events = stream::unfold((reader, place), |(mut reader, place)| async move {
+        let (id, event) = reader.next().await?;
+        Some((Ok::<_, Infallible>(framed(id, &event)), (reader, place)))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
 }
 
-/// Where a reader is.
-struct Reader {
-    admin: Arc<Admin>,
-    after: u64,
-    waiting: VecDeque<Event>,
-    changes: watch::Receiver<u64>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Reader {
-    async fn next(&mut self) -> Option<sse::Event> {
-        loop {
-            if let Some(event) = self.waiting.pop_front() {
-                self.after = event.number;
-                return Some(framed(self.admin.board.boot(), &event));
-            }
-            self.changes.borrow_and_update();
-            self.waiting = self.admin.board.events().after(self.after).into();
-            if self.waiting.is_empty() {
-                self.changes.changed().await.ok()?;
-            }
-        }
-    }
-}
-
-fn framed(boot: &BootNonce, event: &Event) -> sse::Event {
-    let framed = sse::Event::default().id(format!("{boot}-{}", event.number)).event(event.what.as_str());
+fn framed(id: String, event: &Event) -> sse::Event {
+    let framed = sse::Event::default().id(id).event(event.what.as_str());
     // The types of the wire have no map whose keys are no strings, which is all that could fail.
-    framed.json_data(event).unwrap_or_else(|_| sse::Event::default().event(Happening::Missed { events: 1 }.as_str()))
-}
-
-fn parse_id(id: &str) -> Option<(&str, u64)> {
-    let (boot, number) = id.rsplit_once('-')?;
-    Some((boot, number.parse().ok()?))
+    framed.json_data(event).unwrap_or_else(|_| sse::Event::default().event(Happening::missed(1).as_str()))
 }

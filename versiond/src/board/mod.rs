@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use router_dataplane::{Clock, Target};
+use router_dataplane::{Clock, Events, Target};
 use supervisor_protocol::admin::{CatalogStatus, Isolation, Plan, Receipt, SlotStatus, SlotWhy, Status, Why};
 use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::events::Happening;
@@ -25,7 +25,6 @@ use self::shown::{
     has_verdict, health_status, live, readiness, reasons, slot_plan, slot_status, taken_back, told, transitions, worded,
 };
 use crate::catalog::CatalogView;
-use crate::events::Events;
 use crate::metrics::{Metrics, Source};
 use crate::supervisor::Flight;
 
@@ -37,7 +36,7 @@ pub(crate) struct Board {
     identity: Identity,
     inner: Mutex<Inner>,
     seq: watch::Sender<u64>,
-    events: Events,
+    events: Arc<Events<Happening>>,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -104,7 +103,7 @@ impl Board {
     ) -> Arc<Board> {
         Arc::new(Board {
             metrics,
-            events: Events::new(identity.started),
+            events: Events::new(identity.boot.clone(), identity.started),
             clock,
             identity,
             inner: Mutex::new(Inner {
@@ -230,13 +229,8 @@ impl Board {
     }
 
     /// What has happened.
-    pub(crate) fn events(&self) -> &Events {
+    pub(crate) fn events(&self) -> &Arc<Events<Happening>> {
         &self.events
-    }
-
-    /// This life of the daemon.
-    pub(crate) fn boot(&self) -> &BootNonce {
-        &self.identity.boot
     }
 
     /// The processes of all generations.

@@ -1,7 +1,8 @@
-//! A daemon's admin socket that answers what a test tells it to, and remembers what it was asked.
+//! A daemon's admin socket that answers what a test tells it to, and remembers what it was asked. A router's admin
+//! port is in `port`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 /// Answers `(method, path with query)` with a status and a body.
-type Answer = Box<dyn Fn(&str, &str) -> (u16, Value) + Send>;
+pub type Answer = Box<dyn Fn(&str, &str) -> (u16, Value) + Send>;
 
 pub struct Daemon {
     folder: tempfile::TempDir,
@@ -50,11 +51,16 @@ impl Daemon {
     }
 }
 
-fn exchange(stream: UnixStream, answer: &Answer, log: &Mutex<Vec<String>>) {
+/// One request of one connection.
+pub fn exchange(stream: impl Read + Write, answer: &Answer, log: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream);
     let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
     reader.read_line(&mut first).unwrap();
+    let mut token = String::new();
     while reader.read_line(&mut line).unwrap() > 2 {
+        if let Some(value) = line.strip_prefix("authorization: ") {
+            token = format!(" [{}]", value.trim());
+        }
         if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
@@ -65,7 +71,7 @@ fn exchange(stream: UnixStream, answer: &Answer, log: &Mutex<Vec<String>>) {
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap(), words.next().unwrap());
     let body = String::from_utf8(body).unwrap();
-    log.lock().push(format!("{method} {path} {body}").trim_end().to_owned());
+    log.lock().push(format!("{method} {path}{token} {body}").trim_end().to_owned());
     let (status, body) = answer(method, path);
     // A text as it is, for what is no JSON.
     let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
@@ -79,7 +85,10 @@ fn exchange(stream: UnixStream, answer: &Answer, log: &Mutex<Vec<String>>) {
 
 pub fn versionctl(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_versionctl"));
-    command.args(args).env_remove("VERSIOND_ADMIN");
+    command.args(args);
+    for variable in ["VERSIOND_ADMIN", "VERSIOND_ADMIN_TOKEN_FILE", "VERSIOND_ROUTER", "VERSIOND_ROUTER_TOKEN_FILE"] {
+        command.env_remove(variable);
+    }
     command
 }
 
