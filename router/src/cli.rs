@@ -3,10 +3,21 @@
 use std::net::SocketAddr;
 
 use camino::Utf8PathBuf;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
+/// Everything was done, or nothing is wrong.
+pub const EXIT_OK: u8 = 0;
+/// It cannot run like this; standard error says why.
+pub const EXIT_FAILED: u8 = 1;
 /// Bad usage, or a configuration that is not one.
 pub const EXIT_USAGE: u8 = 64;
+
+/// Each with its meaning, for the manual page.
+pub const EXIT_CODES: [(u8, &str); 3] = [
+    (EXIT_OK, "stopped by a signal, and everything is stopped; with --check: the configuration is one"),
+    (EXIT_FAILED, "it could not start; the reason is printed"),
+    (EXIT_USAGE, "the command line or the configuration is wrong; what and where is printed"),
+];
 
 /// Spreads requests over hosts, each session on its own, and empties hosts for maintenance.
 ///
@@ -32,4 +43,10 @@ pub struct Cli {
     /// Read the configuration, say what is wrong with it, and end
     #[arg(long)]
     pub check: bool,
+}
+
+/// The command line as a value.
+#[must_use]
+pub fn cli() -> clap::Command {
+    Cli::command()
 }

@@ -1,7 +1,7 @@
 //! The router's metrics: counters where things happen, everything else read when somebody asks.
 
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -42,8 +42,13 @@ struct HostRole {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Code {
-    code: &'static str,
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Version {
+    version: &'static str,
 }
 
 /// Registered once.
@@ -52,12 +57,24 @@ pub(crate) struct Metrics {
     checks: Family<PoolWhat, Counter>,
     listings: Family<PoolWhat, Counter>,
     alarms: Family<PoolWhat, Gauge>,
-    requests: Family<PoolLabel, Gauge>,
+    placed: Family<PoolLabel, Counter>,
     hosts: Family<HostRole, Gauge>,
     inflight: Family<HostLabel, Gauge>,
-    refused: Family<Code, Gauge>,
-    plane: Family<Code, Gauge>,
+    admitted: Family<HostLabel, Counter>,
+    plane: OfPlane,
     ready: Gauge<u64, AtomicU64>,
+}
+
+/// What the data plane counts.
+#[derive(Default)]
+struct OfPlane {
+    requests: Counter,
+    answered: Counter,
+    refused: Family<Reason, Counter>,
+    retries: Counter,
+    connections: Counter,
+    connections_now: Gauge,
+    upstream_connections: Counter,
 }
 
 /// What is known elsewhere, as it stands now.
@@ -76,22 +93,25 @@ impl Metrics {
             checks: Family::default(),
             listings: Family::default(),
             alarms: Family::default(),
-            requests: Family::default(),
+            placed: Family::default(),
             hosts: Family::default(),
             inflight: Family::default(),
-            refused: Family::default(),
-            plane: Family::default(),
+            admitted: Family::default(),
+            plane: OfPlane::default(),
             ready: Gauge::default(),
         };
         registry.register("checks", "Answers to checks, by what they were", metrics.checks.clone());
         registry.register("listings", "Lists of members, by whether they were followed", metrics.listings.clone());
         registry.register("alarm", "1 while the alarm is raised", metrics.alarms.clone());
-        registry.register("pool_requests", "Requests placed since the start", metrics.requests.clone());
+        registry.register("pool_requests", "Requests that a route led to the pool", metrics.placed.clone());
         registry.register("host_role", "1: may be chosen in this role; out: may not", metrics.hosts.clone());
         registry.register("host_inflight", "Requests of this router in flight", metrics.inflight.clone());
-        registry.register("refused", "Requests that were refused, by the code", metrics.refused.clone());
-        registry.register("plane", "Counts of the data plane", metrics.plane.clone());
+        registry.register("host_requests", "Requests of this router that the host was given", metrics.admitted.clone());
         registry.register("ready", "1: every member is known, and it does not stop", metrics.ready.clone());
+        let build: Family<Version, Gauge> = Family::default();
+        build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build", "1, with the version of the router", build);
+        metrics.plane.register(&mut registry);
         *metrics.registry.lock() = registry;
         metrics
     }
@@ -117,35 +137,149 @@ impl Metrics {
         let registry = self.registry.lock();
         let Elsewhere { ready, requests, hosts, plane } = elsewhere;
         self.ready.set(u64::from(ready));
-        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         for (pool, count) in requests {
-            self.requests.get_or_create(&PoolLabel { pool }).set(whole(count));
+            stands_at(&self.placed.get_or_create(&PoolLabel { pool }), count);
         }
         self.hosts.clear();
         self.inflight.clear();
+        self.admitted.clear();
         for host in hosts {
-            let name = host.id.unwrap_or(host.address);
             let role = host.role.unwrap_or_else(|| "out".to_owned());
-            self.hosts.get_or_create(&HostRole { pool: host.pool.clone(), host: name.clone(), role }).set(1);
-            self.inflight.get_or_create(&HostLabel { pool: host.pool, host: name }).set(whole(host.inflight));
+            let label = HostLabel { pool: host.pool, host: host.id.unwrap_or(host.address) };
+            self.hosts.get_or_create(&HostRole { pool: label.pool.clone(), host: label.host.clone(), role }).set(1);
+            self.inflight.get_or_create(&label).set(whole(host.inflight));
+            stands_at(&self.admitted.get_or_create(&label), host.admitted);
         }
-        for (refusal, count) in plane.refused {
-            self.refused.get_or_create(&Code { code: refusal.code() }).set(whole(count));
-        }
-        for (code, count) in [
-            ("requests", plane.requests),
-            ("answered", plane.answered),
-            ("retries", plane.retries),
-            ("connections_now", plane.connections_now),
-            ("connections", plane.connections),
-            ("upstream_connections", plane.upstream_connections),
-        ] {
-            self.plane.get_or_create(&Code { code }).set(whole(count));
-        }
+        self.plane.follow(&plane);
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &registry) {
             write!(text, "# {error}").ok();
         }
         text
+    }
+}
+
+impl OfPlane {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("requests", "Requests whose head was read", self.requests.clone());
+        registry.register("answered_requests", "Responses of hosts that were passed on", self.answered.clone());
+        registry.register("refused_requests", "Requests that no host answered, by reason", self.refused.clone());
+        registry.register("retries", "Attempts beyond the first", self.retries.clone());
+        registry.register("client_connections", "Connections of clients", self.connections.clone());
+        registry.register("client_connections_now", "Open connections of clients", self.connections_now.clone());
+        registry.register("upstream_connections", "Connections made to hosts", self.upstream_connections.clone());
+    }
+
+    fn follow(&self, plane: &PlaneCounters) {
+        stands_at(&self.requests, plane.requests);
+        stands_at(&self.answered, plane.answered);
+        for (refusal, count) in &plane.refused {
+            stands_at(&self.refused.get_or_create(&Reason { reason: refusal.code() }), *count);
+        }
+        stands_at(&self.retries, plane.retries);
+        stands_at(&self.connections, plane.connections);
+        self.connections_now.set(whole(plane.connections_now));
+        stands_at(&self.upstream_connections, plane.upstream_connections);
+    }
+}
+
+/// It is counted elsewhere.
+fn stands_at(counter: &Counter, count: u64) {
+    counter.inner().store(count, Ordering::Relaxed);
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use router_core::pool::{Pool, PoolSettings};
+    use supervisor_protocol::{ByClass, Refusal, Tick};
+
+    use super::*;
+
+    const GUIDE: &str = include_str!("../../docs/router.md");
+
+    /// Name, type and labels, as a row of the guide has them.
+    type Row = (String, String, String);
+
+    /// Everything that can be told, once.
+    fn scraped() -> String {
+        let metrics = Metrics::new();
+        metrics.checked("p", "word");
+        metrics.listed("p", "followed");
+        metrics.alarmed("p", &Pool::new(PoolSettings::default(), Tick(1)).view());
+        let host = HostStatus {
+            pool: "p".to_owned(),
+            id: Some("gpu-1".to_owned()),
+            address: "10.0.0.1:8080".to_owned(),
+            weight: 1,
+            health: "answering".to_owned(),
+            state: None,
+            role: Some("ready".to_owned()),
+            out: None,
+            share_percent: 100.0,
+            drain: None,
+            inflight: 2,
+            by_class: ByClass::default(),
+            oldest_ms: 0,
+            forecast_ms: 0,
+            admitted: 7,
+        };
+        metrics.text(Elsewhere {
+            ready: true,
+            requests: vec![("p".to_owned(), 9)],
+            hosts: vec![host],
+            plane: PlaneCounters { refused: BTreeMap::from([(Refusal::NoHost, 3)]), ..PlaneCounters::default() },
+        })
+    }
+
+    fn rows_of(scrape: &str) -> BTreeSet<Row> {
+        let kinds = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let kinds: BTreeMap<String, &str> = kinds
+            .map(|(name, kind)| (if kind == "counter" { format!("{name}_total") } else { name.to_owned() }, kind))
+            .collect();
+        let samples = scrape.lines().filter(|line| !line.starts_with('#'));
+        let rows = samples.map(|line| {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let labels = line.split_once('{').map_or("", |(_, rest)| rest.split('}').next().unwrap());
+            let labels = labels.split(',').filter_map(|label| Some(format!("`{}`", label.split_once('=')?.0)));
+            (name.to_owned(), kinds[name].to_owned(), labels.collect::<Vec<_>>().join(", "))
+        });
+        rows.collect()
+    }
+
+    fn rows_of_guide() -> BTreeSet<Row> {
+        let rows = GUIDE.lines().filter_map(|line| line.strip_prefix("| `versiond_router_"));
+        let rows = rows.map(|row| {
+            let mut cells = row.split(" | ").map(str::to_owned);
+            let mut next = || cells.next().unwrap_or_default();
+            (format!("versiond_router_{}", next().trim_end_matches('`')), next(), next().trim().to_owned())
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_guide_has_every_metric_with_its_type_and_labels_and_no_other() {
+        let (emitted, told) = (rows_of(&scraped()), rows_of_guide());
+        assert!(emitted.len() > 15, "the search is broken: {emitted:?}");
+        let lacking: Vec<_> = emitted.difference(&told).collect();
+        let foreign: Vec<_> = told.difference(&emitted).collect();
+        assert!(lacking.is_empty() && foreign.is_empty(), "not in the guide: {lacking:?}; nowhere else: {foreign:?}");
+    }
+
+    #[test]
+    fn what_the_plane_counts_is_told_as_it_stands() {
+        let text = scraped();
+        for line in [
+            "versiond_router_refused_requests_total{reason=\"no_host\"} 3",
+            "versiond_router_pool_requests_total{pool=\"p\"} 9",
+            "versiond_router_host_requests_total{pool=\"p\",host=\"gpu-1\"} 7",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
     }
 }

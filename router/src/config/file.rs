@@ -315,4 +315,13 @@ dns = "edge-api:9000"
             assert!(text.contains(said) && text.contains("router.toml"), "{to}: {text}");
         }
     }
+
+    #[test]
+    fn the_configuration_of_the_guide_is_one() {
+        let guide = include_str!("../../../docs/router.md");
+        let example = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let config =
+            parse("router.toml".into(), example).unwrap_or_else(|error| panic!("{}", super::super::chain(&error)));
+        assert_eq!((config.pools.len(), config.routes.iter().count()), (3, 3));
+    }
 }

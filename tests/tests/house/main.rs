@@ -102,9 +102,18 @@ fn every_promise_that_is_kept_or_kept_in_part_names_tests_that_exist() {
     none(rules::promises(&specification, &tests));
 }
 
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 #[test]
 fn the_operators_guide_names_every_key_of_the_configuration() {
-    let read =
-        |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-    none(guide::differences(&read("versiond/src/config/file.rs"), &read("docs/operators.md")));
+    let guide = "docs/operators.md";
+    none(guide::differences(&read("versiond/src/config/file.rs"), (guide, &read(guide)), 40));
+}
+
+#[test]
+fn the_routers_guide_names_every_key_of_its_configuration() {
+    let guide = "docs/router.md";
+    none(guide::differences(&read("router/src/config/file.rs"), (guide, &read(guide)), 20));
 }

@@ -48,7 +48,9 @@ fn render(Page { command, section, exit_codes, more }: Page) -> String {
     man.render_description_section(&mut page).unwrap();
     man.render_options_section(&mut page).unwrap();
     let mut text = String::from_utf8(page).unwrap();
-    text.push_str(".SH COMMANDS\n");
+    if !subcommands.is_empty() {
+        text.push_str(".SH COMMANDS\n");
+    }
     for subcommand in subcommands {
         described(&mut text, &name, subcommand);
     }
