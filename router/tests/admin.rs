@@ -1,0 +1,214 @@
+//! The admin API of a router that runs, before members that are nothing but listeners.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, Response, StatusCode};
+use serde_json::Value;
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Router {
+    process: Child,
+    admin: String,
+    client: Client,
+    token: &'static str,
+    /// They accept by being there.
+    members: Vec<TcpListener>,
+    _folder: tempfile::TempDir,
+}
+
+impl Router {
+    async fn start() -> Router {
+        let folder = tempfile::tempdir().unwrap();
+        let members: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let hosts: Vec<String> = ["a", "b"]
+            .into_iter()
+            .zip(&members)
+            .map(|(name, member)| format!("\"{name}={}\"", member.local_addr().unwrap()))
+            .collect();
+        let [listen, admin] = [free(), free()];
+        let token = folder.path().join("token");
+        std::fs::write(&token, "s3cret\n").unwrap();
+        let config = format!(
+            "[router]\nlisten = \"{listen}\"\nadmin = \"{admin}\"\nadmin_token_file = \"{}\"\nannounce = \"none\"\n\
+             [[route]]\nmatch = \"/*\"\npool = \"p\"\n\
+             [pool.p]\nhosts = [{}]\ncheck = \"tcp\"\ncheck_interval = \"50ms\"\ncheck_timeout = \"1s\"\n",
+            token.display(),
+            hosts.join(", ")
+        );
+        let file = folder.path().join("router.toml");
+        std::fs::write(&file, config).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_versiond-router"))
+            .arg("--config")
+            .arg(&file)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let router =
+            Router { process, admin: format!("http://{admin}"), client, token: "s3cret", members, _folder: folder };
+        let begun = Instant::now();
+        loop {
+            let ready = router.client.get(format!("{}/readyz", router.admin)).send().await;
+            if ready.is_ok_and(|ready| ready.status() == StatusCode::OK) {
+                return router;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not get ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Response {
+        let request = self.client.request(method, format!("{}{path}", self.admin));
+        request.bearer_auth(self.token).send().await.unwrap()
+    }
+
+    async fn refusal(&self, method: Method, path: &str) -> (u16, String) {
+        let answer = self.ask(method, path).await;
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap()["code"].as_str().unwrap().to_owned())
+    }
+
+    /// The stream, from after this event on.
+    async fn events(&self, last_id: Option<&str>) -> Stream {
+        let mut request = self.client.get(format!("{}/v1/events", self.admin)).bearer_auth(self.token);
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        Stream { body: request.send().await.unwrap(), text: String::new() }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Stream {
+    body: Response,
+    text: String,
+}
+
+impl Stream {
+    /// The id and the data of the next event.
+    async fn next(&mut self) -> (String, Value) {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+                let found = field("id: ").zip(field("data: "));
+                self.text = rest.to_owned();
+                match found {
+                    Some((id, data)) => return (id, serde_json::from_str(&data).unwrap()),
+                    // A comment.
+                    None => continue,
+                }
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.body.chunk()).await.expect("an event in time");
+            self.text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
+        }
+    }
+
+    /// The first event that fits.
+    async fn until(&mut self, fits: impl Fn(&Value) -> bool) -> (String, Value) {
+        loop {
+            let (id, event) = self.next().await;
+            if fits(&event) {
+                return (id, event);
+            }
+        }
+    }
+}
+
+fn free() -> std::net::SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn what_changes_is_streamed_and_a_reader_goes_on_where_it_was() {
+    let mut router = Router::start().await;
+    let mut events = router.events(None).await;
+    for _ in 0..2 {
+        assert_eq!(events.next().await.1["event"], "member_added");
+    }
+    let role = |host: &'static str, to: Value| {
+        move |event: &Value| event["event"] == "role" && event["host"] == host && event["to"] == to
+    };
+    let (seen, _) = events.until(|event| event["event"] == "views_known").await;
+
+    assert_eq!(router.ask(Method::PUT, "/v1/hosts/a/drain").await.status(), StatusCode::OK);
+    let (drained, lost) = events.until(role("a", Value::Null)).await;
+    assert_eq!((&lost["from"], &lost["reason"]["code"]), (&Value::from("ready"), &Value::from("drained_here")));
+
+    // Nobody is left but the drained one.
+    drop(router.members.pop());
+    let raised = |event: &Value| event["event"] == "alarm_raised";
+    let (_, alarm) = events.until(raised).await;
+    assert_eq!(alarm["alarm"]["code"], "panic", "{alarm}");
+
+    let mut again = router.events(Some(&seen)).await;
+    let (first, _) = again.next().await;
+    assert_eq!(number(&first), number(&seen) + 1);
+    assert_eq!(again.until(role("a", Value::Null)).await.0, drained);
+    assert_eq!(again.until(raised).await.1, alarm);
+    let wrong = router.client.get(format!("{}/v1/events", router.admin)).bearer_auth(router.token);
+    let wrong = wrong.header("last-event-id", "yesterday").send().await.unwrap();
+    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+}
+
+fn number(id: &str) -> u64 {
+    id.rsplit_once('-').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test]
+async fn only_who_has_the_token_is_told_anything_but_whether_it_is_ready() {
+    let router = Router::start().await;
+    for (path, status) in
+        [("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/v1/hosts", 401), ("/v1/events", 401)]
+    {
+        let answer = router.client.get(format!("{}{path}", router.admin)).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+    }
+    let page = router.client.put(format!("{}/v1/hosts/a/drain", router.admin)).bearer_auth(router.token);
+    let page = page.header("origin", "http://127.0.0.1").send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_drain_of_the_routers_own_is_begun_waited_for_and_taken_back() {
+    let router = Router::start().await;
+    assert_eq!(router.refusal(Method::PUT, "/v1/hosts/c/drain").await, (404, "unknown_host".to_owned()));
+    assert_eq!(router.refusal(Method::DELETE, "/v1/hosts/c/drain").await, (404, "unknown_host".to_owned()));
+    assert_eq!(router.refusal(Method::DELETE, "/v1/hosts/a/drain").await, (409, "not_drained_here".to_owned()));
+    assert_eq!(router.refusal(Method::GET, "/drain/status?wait=5").await, (400, "bad_wait".to_owned()));
+
+    assert_eq!(router.ask(Method::PUT, "/v1/hosts/a/drain").await.status(), StatusCode::OK);
+    let status: Value = router.ask(Method::GET, "/drain/status?wait=20s").await.json().await.unwrap();
+    assert_eq!((&status["drained"], &status["hosts"][0]["id"]), (&Value::from(true), &Value::from("a")));
+    let lookup: Value = router.ask(Method::GET, "/v1/lookup?path=/x").await.json().await.unwrap();
+    assert_eq!((&lookup["candidates"][0]["id"], &lookup["out"][0]["id"]), (&Value::from("b"), &Value::from("a")));
+    assert_eq!(router.ask(Method::DELETE, "/v1/hosts/a/drain").await.status(), StatusCode::OK);
+    let status: Value = router.ask(Method::GET, "/drain/status").await.json().await.unwrap();
+    assert_eq!(status["hosts"], Value::Array(Vec::new()));
+}
+
+/// What is counted nowhere yet is there as 0 all the same, so that an alert finds it.
+#[tokio::test]
+async fn a_fresh_router_has_every_metric_of_the_guide() {
+    let router = Router::start().await;
+    let text = router.ask(Method::GET, "/metrics").await.text().await.unwrap();
+    let guide = include_str!("../../docs/router.md");
+    let names = guide.lines().filter_map(|line| line.strip_prefix("| `versiond_router_")?.split('`').next());
+    for name in names {
+        let name = format!("versiond_router_{name}");
+        let is_there =
+            text.lines().any(|line| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        assert!(is_there, "{name} is not in {text}");
+    }
+}
