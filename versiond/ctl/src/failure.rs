@@ -112,30 +112,31 @@ impl Failure {
 
     /// What to do about it, where that can be said.
     pub(crate) fn remedy(&self) -> Option<String> {
-        let (source, place) = match self {
-            Failure::Unreachable { whom: Whom::Daemon, source, place } => (source, place),
-            Failure::Unreachable { whom: Whom::Router, .. } => {
-                return Some("name its [router] admin listener with --router URL or VERSIOND_ROUTER".to_owned());
-            }
-            Failure::RouterToken(_) => {
-                return Some("name the file with it: --token-file PATH or VERSIOND_ROUTER_TOKEN_FILE".to_owned());
-            }
-            _ => return None,
-        };
-        let otherwise = "or name another socket with --admin PATH or VERSIOND_ADMIN";
-        let exists = match place {
-            Place::Unix(socket) => socket.exists(),
-            Place::Tcp(_) | Place::Named(_) => false,
-        };
-        Some(if source.kind() == io::ErrorKind::PermissionDenied {
-            format!("run it as root, as versiond's user or as a member of [host] operators or readers, {otherwise}")
-        } else if exists {
-            format!(
-                "the socket is there but nobody answers: versiond has ended, see `systemctl status versiond`, {otherwise}"
-            )
-        } else {
-            format!("is versiond running here? see `systemctl status versiond`, {otherwise}")
+        if let Failure::RouterToken(_) = self {
+            return Some("name the file with it: --token-file PATH or VERSIOND_ROUTER_TOKEN_FILE".to_owned());
+        }
+        let Failure::Unreachable { whom, source, place } = self else { return None };
+        Some(match whom {
+            Whom::Daemon => no_daemon(source, place),
+            Whom::Router => "name its [router] admin listener with --router URL or VERSIOND_ROUTER".to_owned(),
         })
+    }
+}
+
+fn no_daemon(source: &io::Error, place: &Place) -> String {
+    let otherwise = "or name another socket with --admin PATH or VERSIOND_ADMIN";
+    let exists = match place {
+        Place::Unix(socket) => socket.exists(),
+        Place::Tcp(_) | Place::Named(_) => false,
+    };
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        format!("run it as root, as versiond's user or as a member of [host] operators or readers, {otherwise}")
+    } else if exists {
+        format!(
+            "the socket is there but nobody answers: versiond has ended, see `systemctl status versiond`, {otherwise}"
+        )
+    } else {
+        format!("is versiond running here? see `systemctl status versiond`, {otherwise}")
     }
 }
 
