@@ -324,4 +324,12 @@ dns = "edge-api:9000"
             parse("router.toml".into(), example).unwrap_or_else(|error| panic!("{}", super::super::chain(&error)));
         assert_eq!((config.pools.len(), config.routes.iter().count()), (3, 3));
     }
+
+    #[test]
+    fn f34_the_unit_stops_later_than_the_router_does_unless_told_otherwise() {
+        let unit = include_str!("../../../systemd/versiond-router.service");
+        let minutes = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix("min"));
+        let stop = Duration::from_secs(60 * minutes.and_then(|minutes| minutes.parse::<u64>().ok()).unwrap());
+        assert!(stop > ANNOUNCE + DRAIN, "{stop:?}");
+    }
 }

@@ -1,10 +1,10 @@
 //! `versionctl`: what an operator asks of versiond, and the check of a child against the contract.
 //!
-//! It speaks HTTP over the daemon's Unix socket or to a router's admin port, and depends on nothing of the daemon but the wire types
-//! of `supervisor-protocol` and, for what needs no daemon (to play a recording again, to check a document offline),
-//! the pure `versiond-core`. Cut: `command` is the command line, `client` and `wire` do the talking, every
-//! other file holds a subcommand and the pure functions that render it, [`conformance`] starts a program
-//! and tells what of the contract holds. Exit codes are a table in [`exit`].
+//! It speaks HTTP over the daemon's Unix socket or to a router's admin port, and depends on nothing of the daemon
+//! but the wire types of `supervisor-protocol` and, for what needs no daemon (to play a recording again, to check a
+//! document offline), the pure `versiond-core`. Cut: `command` is the command line, `client` and `wire` do the
+//! talking, every other file holds a subcommand and the pure functions that render it, [`conformance`] starts a
+//! program and tells what of the contract holds. Exit codes are a table in [`exit`].
 
 mod args;
 mod catalog;
