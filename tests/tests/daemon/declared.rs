@@ -84,6 +84,10 @@ fn every_metric_that_the_documents_name_is_declared() {
     for name in
         text.split(|c| !is_word(c)).filter(|word| word.strip_prefix("versiond_").is_some_and(|it| !it.is_empty()))
     {
+        // The router's are compared with its own guide.
+        if name.starts_with("versiond_router") {
+            continue;
+        }
         assert!(metric_of(&declared, name).is_some(), "{name} is in no table");
         found += 1;
     }
