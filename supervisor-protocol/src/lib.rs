@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod class;
 pub mod contract;
 pub mod env;
+pub mod error;
 pub mod events;
 pub mod headers;
 pub mod host;

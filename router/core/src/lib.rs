@@ -25,6 +25,7 @@ pub mod members;
 pub mod pattern;
 pub mod placement;
 pub mod pool;
+pub mod reserved;
 pub mod retry;
 pub mod route;
 mod segments;

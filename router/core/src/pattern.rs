@@ -11,10 +11,8 @@ use std::str::FromStr;
 
 use supervisor_protocol::VersionName;
 
+use crate::reserved::is_reserved;
 use crate::segments::{self, Fault, PatternError, Segment};
-
-/// First segments of what a router or a host answers itself: nothing below them is ever forwarded.
-pub const RESERVED: [&str; 3] = ["healthz", "readyz", "drain"];
 
 /// What clients may put before a path, and need not.
 const OPTIONAL: &str = "devshard";
@@ -139,14 +137,6 @@ impl<T> Routes<T> {
     pub fn iter(&self) -> impl Iterator<Item = &Route<T>> {
         self.0.iter()
     }
-}
-
-/// Whether a path is a router's or a host's own.
-#[must_use]
-pub fn is_reserved(path: &str) -> bool {
-    // A host may read an empty segment as none, and an escaped letter as itself.
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    RESERVED.iter().any(|name| unescaped(first).eq(name.bytes()))
 }
 
 impl PathPattern {
@@ -311,22 +301,6 @@ impl KeyTemplate {
 fn without_optional(path: &str) -> &str {
     let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(OPTIONAL));
     rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
-}
-
-/// The bytes of a segment with every `%XX` read.
-fn unescaped(segment: &str) -> impl Iterator<Item = u8> + '_ {
-    let bytes = segment.as_bytes();
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let byte = *bytes.get(at)?;
-        let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        if let (b'%', Some(high), Some(low)) = (byte, digit(at + 1), digit(at + 2)) {
-            at += 3;
-            return u8::try_from(high * 16 + low).ok();
-        }
-        at += 1;
-        Some(byte)
-    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use router_core::head::{Framing, Head};
+use router_core::reserved::{is_lifecycle, is_reserved};
 use supervisor_protocol::headers::HOST;
 use supervisor_protocol::{Refusal, StreamClass};
 
@@ -15,7 +16,7 @@ use crate::counters::bump;
 use crate::forward::{Gone, Outbound, forward};
 use crate::headers;
 use crate::hold::{Hold, NoTable, first_table};
-use crate::local::{LocalRequest, is_lifecycle, is_reserved};
+use crate::local::LocalRequest;
 use crate::refuse::Refused;
 use crate::relay::RelayBody;
 use crate::room::weight;

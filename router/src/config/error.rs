@@ -18,10 +18,3 @@ pub enum ConfigError {
     #[error("{place}: {detail}")]
     Value { place: String, detail: String },
 }
-
-/// The text of an error with everything that caused it.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}

@@ -17,7 +17,8 @@ use router_core::pattern::Routes;
 use router_core::pool::{PoolSettings, Versions};
 use router_dataplane::PeerRanges;
 
-pub use error::{ConfigError, chain};
+pub use error::ConfigError;
+pub use supervisor_protocol::error::chain;
 
 use crate::cli::Cli;
 

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use supervisor_protocol::error::chain;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -93,16 +94,4 @@ impl Connection {
 pub fn request(method: http::Method, path: &str, body: Body) -> Result<Request<Body>, Fault> {
     let request = Request::builder().method(method).uri(path).body(body);
     request.map_err(|error| Fault::Malformed(error.to_string()))
-}
-
-/// An error with everything below it.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(below) = source {
-        text = format!("{text}: {below}");
-        source = below.source();
-    }
-    text
 }

@@ -8,9 +8,10 @@ use http::Method;
 use http_body_util::BodyExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use supervisor_protocol::error::chain;
 use tokio::time::timeout;
 
-use super::connection::{Connection, chain, request, whole};
+use super::connection::{Connection, request, whole};
 use super::{AFTER_A_FAILURE, ANSWER_WITHIN};
 use crate::approvals::Ticket;
 use crate::checks::{EventReader, Fault, StreamCheck};

@@ -20,9 +20,17 @@ struct Declared {
 }
 
 fn declared() -> BTreeMap<String, Declared> {
-    let text = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    table("docs/metrics.md")
+}
+
+/// The table of metrics of a page.
+fn table(page: &str) -> BTreeMap<String, Declared> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
     let row = |line: &str| {
         let cells: Vec<&str> = line.strip_prefix("| `")?.split(" | ").collect();
+        if cells.len() < 4 {
+            return None;
+        }
         let labels = cells[2].split(", ").map(|label| label.trim().trim_matches('`')).filter(|label| !label.is_empty());
         let declared = Declared { kind: cells[1].to_owned(), labels: labels.map(str::to_owned).collect() };
         Some((cells[0].trim_end_matches('`').to_owned(), declared))
@@ -73,7 +81,8 @@ fn what_moves_elsewhere_is_moved_by_a_test_that_exists() {
 
 #[test]
 fn every_metric_that_the_documents_name_is_declared() {
-    let (declared, mut text) = (declared(), String::new());
+    // The router's own table is compared with what it emits where that is made.
+    let (declared, of_router, mut text) = (declared(), table("docs/router.md"), String::new());
     texts(&root().join("docs"), "md", &mut text);
     texts(&root().join("docs"), "yml", &mut text);
     for file in ["README.md", "SPECIFICATION.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
@@ -84,11 +93,8 @@ fn every_metric_that_the_documents_name_is_declared() {
     for name in
         text.split(|c| !is_word(c)).filter(|word| word.strip_prefix("versiond_").is_some_and(|it| !it.is_empty()))
     {
-        // The router's are compared with its own guide.
-        if name.starts_with("versiond_router") {
-            continue;
-        }
-        assert!(metric_of(&declared, name).is_some(), "{name} is in no table");
+        let is_routers = metric_of(&of_router, name).is_some();
+        assert!(is_routers || metric_of(&declared, name).is_some(), "{name} is in no table");
         found += 1;
     }
     assert!(found > declared.len(), "{found}");

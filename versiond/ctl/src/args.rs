@@ -14,5 +14,5 @@ pub(crate) struct Output {
 /// `SERVICE/VERSION`, as every table shows it.
 pub(crate) fn slot(text: &str) -> Result<SlotId, String> {
     // The command line shows one line, and the cause belongs into it.
-    text.parse().map_err(|error: SlotIdError| crate::failure::chain(&error))
+    text.parse().map_err(|error: SlotIdError| supervisor_protocol::error::chain(&error))
 }

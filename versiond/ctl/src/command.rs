@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use camino::Utf8PathBuf;
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use supervisor_protocol::error::chain;
 
 use crate::client::Client;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::router::RouterAt;
 use crate::{
     catalog, completions, conformance, deny, drain, events, exit, fetch, gc, import, logs, order, plan, record, reload,

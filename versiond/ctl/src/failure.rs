@@ -148,9 +148,3 @@ impl fmt::Display for Whom {
         })
     }
 }
-
-/// The text of an error with everything that caused it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}

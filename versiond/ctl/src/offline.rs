@@ -5,11 +5,12 @@
 
 use serde_json::json;
 use supervisor_protocol::catalog::{CatalogCheck, CheckDocument};
+use supervisor_protocol::error::chain;
 use supervisor_protocol::{ServiceName, Tick};
 use versiond_core::catalog::{Desired, PLATFORM, Removals, Tracker, TrustKey, check, doubts, parse_anywhere};
 
 use crate::catalog::render_check;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::text::{out, out_json};
 
 /// What no document says of itself.

@@ -101,6 +101,9 @@ mod tests {
         let failure = play(&text.replace("Force", "Nothing")).unwrap_err();
         assert!(failure.to_string().contains("ends otherwise"), "{failure}");
         let failure = play(&text[..text.len() - 9]).unwrap_err();
-        assert!(crate::failure::chain(&failure).contains("f.jsonl cannot be replayed: line 4"), "{failure}");
+        assert!(
+            supervisor_protocol::error::chain(&failure).contains("f.jsonl cannot be replayed: line 4"),
+            "{failure}"
+        );
     }
 }

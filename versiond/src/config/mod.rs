@@ -32,11 +32,12 @@ use versiond_core::catalog::{ParseContext, Services};
 
 pub use crate::process::PortRange;
 pub use catalog::{CatalogConfig, CatalogSource, CosmovisorConfig, HeightSource, Matches, Override};
-pub use error::{ConfigError, chain};
+pub use error::ConfigError;
 pub use isolation::{CredentialSource, IsolationConfig};
 pub use rollout::{Rollout, RolloutMode};
 pub use service::{ClassRule, CommandConfig, Contract, Environment, FileTemplate, ServiceConfig, StandIn};
 pub use setting::{Origin, Setting};
+pub use supervisor_protocol::error::chain;
 pub use supervisor_protocol::time::parse_duration;
 pub use template::{Filling, Template, TemplateError};
 pub use versiond_core::catalog::TrustKey;
