@@ -182,7 +182,8 @@ impl PathPattern {
             return Err(wrong(at, Fault::Star));
         }
         let optional = Segment::Literal(OPTIONAL.to_owned());
-        if segments.len() > 1 && segments.first() == Some(&optional) {
+        // Written twice it says no more than once.
+        while segments.len() > 1 && segments.first() == Some(&optional) {
             segments.remove(0);
         }
         match segments.first() {
