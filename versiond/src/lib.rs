@@ -12,6 +12,7 @@
 //! (that is the core's), or the moving of requests (that is the data plane's).
 
 pub mod admin;
+mod ask;
 mod board;
 pub mod catalog;
 pub mod check;

@@ -2,22 +2,17 @@
 //! that is slow or silent costs the others nothing (F37).
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
+use supervisor_protocol::error::chain;
 use supervisor_protocol::{Generation, SlotId};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::exposition::Merged;
-use crate::process::{self, Account};
-use crate::supervisor::is_absent;
+use crate::ask::{ChildError, Line, Question, Stream, dial_port, dial_socket, is_absent};
+use crate::process::Account;
 
 /// How long a child may take. A reader of metrics waits ten seconds for all by custom.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -48,7 +43,7 @@ enum Scraped {
     /// It has none, and says so.
     None,
     /// Silent, broken off, too long or no text.
-    Failed(&'static str),
+    Failed(String),
 }
 
 /// What came of all of them.
@@ -61,13 +56,15 @@ pub(super) struct Children {
 /// Asks all of them.
 pub(super) async fn all(subjects: Vec<Subject>) -> Children {
     let texts = join_all(subjects.iter().map(|subject| async {
-        tokio::time::timeout(WITHIN, ask(&subject.source)).await.unwrap_or(Scraped::Failed("no answer in time"))
+        tokio::time::timeout(WITHIN, ask(&subject.source))
+            .await
+            .unwrap_or_else(|_| Scraped::Failed("no answer in time".to_owned()))
     }));
     let (texts, mut merged, mut up) = (texts.await, Merged::default(), Vec::new());
     for (subject, scraped) in subjects.into_iter().zip(texts) {
         let read = match scraped {
             Scraped::None => continue,
-            Scraped::Failed(why) => Err(why.to_owned()),
+            Scraped::Failed(why) => Err(why),
             Scraped::Text(text) => {
                 let generation = subject.generation.0.to_string();
                 let labels = [
@@ -87,55 +84,32 @@ pub(super) async fn all(subjects: Vec<Subject>) -> Children {
 }
 
 async fn ask(source: &Source) -> Scraped {
-    match source {
-        Source::Socket(socket, account) => match process::connect(socket, account.as_ref()).await {
-            Ok(stream) => exchange(stream).await,
-            // It has not made it yet, or has none.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Scraped::None,
-            Err(_) => Scraped::Failed("no connection"),
+    let question = Question { method: Method::GET, path: "/metrics", place: "its metrics", most: TEXT_MAX };
+    match Line::Fresh.ask(&question, dial(source, question.place)).await {
+        Ok((StatusCode::OK, body)) => match String::from_utf8(body.into()) {
+            Ok(text) => Scraped::Text(text),
+            Err(_) => Scraped::Failed("no text".to_owned()),
         },
-        Source::Port(port) => match TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await {
-            Ok(stream) => exchange(stream).await,
-            Err(_) => Scraped::Failed("no connection"),
-        },
+        Ok((status, _)) if is_absent(status) => Scraped::None,
+        Ok((status, _)) => Scraped::Failed(status.to_string()),
+        // Its socket is not made yet, or there is none.
+        Err(ChildError::Connect { source, .. }) if source.kind() == io::ErrorKind::NotFound => Scraped::None,
+        Err(error) => Scraped::Failed(chain(&error)),
     }
 }
 
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Scraped {
-    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await else {
-        return Scraped::Failed("no HTTP");
-    };
-    let exchange = async move {
-        let request = Request::get("/metrics")
-            .header(header::HOST, "supervisor")
-            .header(header::CONNECTION, "close")
-            .body(Full::<Bytes>::default());
-        let Ok(request) = request else { return Scraped::Failed("not a request") };
-        let Ok(response) = sender.send_request(request).await else { return Scraped::Failed("it broke off") };
-        match response.status() {
-            StatusCode::OK => {}
-            status if is_absent(status) => return Scraped::None,
-            _ => return Scraped::Failed("not 200"),
-        }
-        let Ok(body) = Limited::new(response.into_body(), TEXT_MAX).collect().await else {
-            return Scraped::Failed("it broke off, or was too long");
-        };
-        match String::from_utf8(body.to_bytes().into()) {
-            Ok(text) => Scraped::Text(text),
-            Err(_) => Scraped::Failed("no text"),
-        }
-    };
-    tokio::pin!(exchange);
-    tokio::select! {
-        scraped = &mut exchange => scraped,
-        // The last bytes may have come with the end of the connection.
-        _ = connection => exchange.await,
+async fn dial(source: &Source, place: &str) -> Result<Box<dyn Stream>, ChildError> {
+    match source {
+        Source::Socket(socket, account) => dial_socket(socket, account.as_ref(), place).await,
+        Source::Port(port) => dial_port(*port, place).await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+
+    use std::net::Ipv4Addr;
 
     use nix::unistd::{Gid, Uid};
     use supervisor_protocol::{ServiceName, VersionName};

@@ -3,7 +3,6 @@
 //! A child of contract v1 has a Unix socket, an older one a loopback port, a program that knows of no supervisor
 //! only the port that it serves on. Must not live here: what an answer means for the generation.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,41 +11,14 @@ use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use supervisor_protocol::contract::{DrainStatus, Ready};
-use tokio::net::TcpStream;
 
+use crate::ask::{ChildError, Line, Question, Stream, dial_port, dial_socket, is_absent};
 use crate::metrics::Source;
-use crate::process::{self, Account};
-use crate::supervisor::line::{Line, Question, Stream};
+use crate::process::Account;
 use crate::supervisor::notify::Notified;
 
-/// Why a child did not answer as it should.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ChildError {
-    #[error("no connection to {place}")]
-    Connect { place: String, source: std::io::Error },
-    #[error("no answer from {place} within {within:?}")]
-    Timeout { place: String, within: Duration },
-    #[error("{place} broke off")]
-    Broke { place: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("{place} answered {status}")]
-    Status { place: String, status: StatusCode },
-    #[error("{place} answered something else than the contract says")]
-    Body { place: String, source: serde_json::Error },
-    #[error("{place} gave no count of what is in flight")]
-    NoCount { place: String },
-}
-
-impl ChildError {
-    /// Whether the child says that it has no such endpoint.
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self, ChildError::Status { status, .. } if is_absent(*status))
-    }
-}
-
-/// The statuses by which a child says that it does not have an endpoint.
-pub(crate) fn is_absent(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
-}
+/// The largest body that a child may answer about itself, in bytes.
+const BODY_MAX: usize = 64 << 10;
 
 /// How one child is reached.
 #[derive(Debug, Clone)]
@@ -107,15 +79,15 @@ impl ChildLink {
     /// `GET` of a path on the serving port: any 2xx.
     pub(crate) async fn serves(&self, line: &mut Line, path: &str, within: Duration) -> Result<(), ChildError> {
         let place = format!("http://127.0.0.1:{}{path}", self.port);
-        let question = Question { method: Method::GET, path, place: &place };
-        let (status, _) = timed(line.ask(&question, connect(self.port, &place)), &place, within).await?;
+        let question = Question { method: Method::GET, path, place: &place, most: BODY_MAX };
+        let (status, _) = timed(line.ask(&question, dial_port(self.port, &place)), &place, within).await?;
         succeeded(place, status)
     }
 
     /// A connection to the serving port is accepted.
     pub(crate) async fn accepts(&self, within: Duration) -> Result<(), ChildError> {
         let place = format!("127.0.0.1:{}", self.port);
-        timed(connect(self.port, &place), &place, within).await.map(drop)
+        timed(dial_port(self.port, &place), &place, within).await.map(drop)
     }
 
     /// `POST /drain`: nothing new is admitted from now on. A child that has no such endpoint gets nothing new anyway.
@@ -173,7 +145,7 @@ impl ChildLink {
             Admin::Socket(_) | Admin::Nowhere => format!("{method} {path} on the admin socket"),
             Admin::Port(port) => format!("{method} http://127.0.0.1:{port}{path}"),
         };
-        let question = Question { method, path, place: &place };
+        let question = Question { method, path, place: &place, most: BODY_MAX };
         let asked = line.ask(&question, self.dial(&place));
         let (status, body) = timed(asked, &place, within).await?;
         Ok((place, status, body))
@@ -182,11 +154,8 @@ impl ChildLink {
     /// A connection to where the child takes its supervisor's word.
     async fn dial(&self, place: &str) -> Result<Box<dyn Stream>, ChildError> {
         match &self.admin {
-            Admin::Socket(socket) => match process::connect(socket, self.account.as_ref()).await {
-                Ok(stream) => Ok(Box::new(stream)),
-                Err(source) => Err(ChildError::Connect { place: place.to_owned(), source }),
-            },
-            Admin::Port(port) => connect(*port, place).await,
+            Admin::Socket(socket) => dial_socket(socket, self.account.as_ref(), place).await,
+            Admin::Port(port) => dial_port(*port, place).await,
             Admin::Nowhere => Err(ChildError::Status { place: place.to_owned(), status: StatusCode::NOT_FOUND }),
         }
     }
@@ -203,14 +172,6 @@ fn older_count(place: String, body: &[u8]) -> Result<u64, ChildError> {
 
 fn succeeded(place: String, status: StatusCode) -> Result<(), ChildError> {
     if status.is_success() { Ok(()) } else { Err(ChildError::Status { place, status }) }
-}
-
-async fn connect(port: u16, place: &str) -> Result<Box<dyn Stream>, ChildError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    match TcpStream::connect(address).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(source) => Err(ChildError::Connect { place: place.to_owned(), source }),
-    }
 }
 
 async fn timed<T>(

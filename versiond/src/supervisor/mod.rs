@@ -9,7 +9,6 @@ mod command;
 mod effects;
 mod flight;
 mod launch;
-mod line;
 mod manager;
 mod notify;
 mod pre_upgrade;
@@ -28,7 +27,6 @@ use tokio_util::task::TaskTracker;
 use versiond_core::timings::Timings;
 
 pub use self::child::chain;
-pub(crate) use self::child::is_absent;
 pub(crate) use self::command::Commands;
 pub(crate) use self::flight::Flight;
 pub(crate) use self::manager::{Manager, Order, Routes};

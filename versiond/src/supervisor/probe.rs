@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use versiond_core::generation::Probe;
 use versiond_core::slot::Input;
 
+use crate::ask::{Line, is_absent};
 use crate::process::Running;
 use crate::process::sockets::{Ownership, owner_of_port};
-use crate::supervisor::child::{Admin, ChildLink, Count, chain, is_absent};
+use crate::supervisor::child::{Admin, ChildLink, Count, chain};
 use crate::supervisor::effects::{Effects, Event};
-use crate::supervisor::line::Line;
 
 /// How long a worker that shows nothing else must have lived to count as running.
 const A_MOMENT: Duration = Duration::from_secs(1);

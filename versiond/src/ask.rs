@@ -1,9 +1,13 @@
-//! A connection to a child, from one question to the next.
+//! Questions to children over HTTP/1, and the connections that they go over.
 //!
-//! A child is asked once a second for as long as it lives, and connecting costs more than asking. Must not live
-//! here: what is asked, and where a child is reached (that is `child`).
+//! A child is asked once a second for as long as it lives, and connecting costs more than asking: a [`Line`] may
+//! keep its connection from one question to the next. Must not live here: what is asked, and what an answer means.
 
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -11,14 +15,42 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
-use crate::supervisor::child::ChildError;
+use crate::process::{self, Account};
 
-/// The largest body that a child may answer, in bytes.
-const BODY_MAX: usize = 64 << 10;
 /// Questions over one connection: a child that answers on old connections and takes no new ones is noticed by the
 /// first question of the next.
 const QUESTIONS: u32 = 10;
+
+/// Why a child did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChildError {
+    #[error("no connection to {place}")]
+    Connect { place: String, source: io::Error },
+    #[error("no answer from {place} within {within:?}")]
+    Timeout { place: String, within: Duration },
+    #[error("{place} broke off")]
+    Broke { place: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{place} answered {status}")]
+    Status { place: String, status: StatusCode },
+    #[error("{place} answered something else than the contract says")]
+    Body { place: String, source: serde_json::Error },
+    #[error("{place} gave no count of what is in flight")]
+    NoCount { place: String },
+}
+
+impl ChildError {
+    /// Whether the child says that it has no such endpoint.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, ChildError::Status { status, .. } if is_absent(*status))
+    }
+}
+
+/// The statuses by which a child says that it does not have an endpoint.
+pub(crate) fn is_absent(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+}
 
 /// What a line runs over.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -49,6 +81,8 @@ pub(crate) struct Question<'a> {
     pub(crate) path: &'a str,
     /// Who is asked, for errors.
     pub(crate) place: &'a str,
+    /// The largest body that it may answer, in bytes.
+    pub(crate) most: usize,
 }
 
 impl Line {
@@ -104,8 +138,10 @@ impl Open {
             sender.ready().await.map_err(|source| broke(place, source))?;
             let response = sender.send_request(request).await.map_err(|source| broke(place, source))?;
             let status = response.status();
-            let body =
-                Limited::new(response.into_body(), BODY_MAX).collect().await.map_err(|source| broke(place, source))?;
+            let body = Limited::new(response.into_body(), question.most)
+                .collect()
+                .await
+                .map_err(|source| broke(place, source))?;
             Ok((status, body.to_bytes()))
         };
         let (answer, has_ended) = {
@@ -123,6 +159,28 @@ impl Open {
     }
 }
 
+/// A connection to a child's loopback port.
+pub(crate) async fn dial_port(port: u16, place: &str) -> Result<Box<dyn Stream>, ChildError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    dialled(TcpStream::connect(address).await, place)
+}
+
+/// The same to its socket, as whoever that belongs to.
+pub(crate) async fn dial_socket(
+    socket: &Path,
+    account: Option<&Account>,
+    place: &str,
+) -> Result<Box<dyn Stream>, ChildError> {
+    dialled(process::connect(socket, account).await, place)
+}
+
+fn dialled(stream: io::Result<impl Stream + 'static>, place: &str) -> Result<Box<dyn Stream>, ChildError> {
+    match stream {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(source) => Err(ChildError::Connect { place: place.to_owned(), source }),
+    }
+}
+
 fn broke(place: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ChildError {
     ChildError::Broke { place: place.to_owned(), source: source.into() }
 }
@@ -133,12 +191,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
 
     use super::*;
 
     /// A child that answers so many questions on each connection, and counts the connections.
-    async fn child(answers: usize) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    async fn child(answers: usize) -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
         let connections = count.clone();
@@ -158,7 +216,7 @@ mod tests {
     /// The connections that so many questions took.
     async fn connections(answers: usize, questions: usize, mut line: Line) -> usize {
         let (address, connections) = child(answers).await;
-        let question = Question { method: Method::GET, path: "/ready", place: "the child" };
+        let question = Question { method: Method::GET, path: "/ready", place: "the child", most: 2 };
         for _ in 0..questions {
             let dial = async { Ok(Box::new(TcpStream::connect(address).await.unwrap()) as Box<dyn Stream>) };
             let (status, body) = line.ask(&question, dial).await.unwrap();
