@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon_kit::Events;
 use router_core::drain::NotDrained;
 use router_core::members::{Address, Answer, Listing, MemberId, Views};
 use router_core::pool::Pool;
 use router_core::view::View;
-use router_dataplane::{Clock, Events, Target, TargetLabel, Upstream, Voucher};
+use router_dataplane::{Clock, Target, TargetLabel, Upstream, Voucher};
 use supervisor_protocol::router::events::Change;
 use supervisor_protocol::{HostId, Tick};
 use tokio::sync::{mpsc, oneshot, watch};

@@ -1,21 +1,21 @@
 //! Puts the parts together, changes them when the configuration changes, and takes them apart.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use daemon_kit::{Events, bind};
 use parking_lot::RwLock;
 use router_core::members::Views;
 use router_core::pattern::{Route, Routes};
-use router_dataplane::{Clock, Events, NoLocalEndpoints, Plane, PlaneConfig, RouteTable};
+use router_dataplane::{Clock, NoLocalEndpoints, Plane, PlaneConfig, RouteTable};
 use supervisor_protocol::BootNonce;
 use supervisor_protocol::router::events::Change;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
-use tracing_subscriber::EnvFilter;
+
+pub use daemon_kit::init_logging;
 
 use crate::admin;
 use crate::cli::Cli;
@@ -40,26 +40,6 @@ pub(crate) struct Router {
     /// On its way out: unready, and still admitting.
     leaving: AtomicBool,
     tasks: TaskTracker,
-}
-
-/// Logs to standard error; `VERSIOND_LOG`, else `RUST_LOG`, chooses what (default `info`).
-///
-/// # Errors
-/// The filter is not one.
-pub fn init_logging() -> anyhow::Result<()> {
-    use std::io::IsTerminal as _;
-    let set = |name| std::env::var(name).ok().filter(|filter| !filter.is_empty()).map(|filter| (name, filter));
-    let filter = match set("VERSIOND_LOG").or_else(|| set("RUST_LOG")) {
-        Some((name, filter)) => EnvFilter::try_new(&filter).with_context(|| format!("{name}={filter:?}"))?,
-        None => EnvFilter::new("info"),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    Ok(())
 }
 
 /// Runs until a signal has ended it.
@@ -262,10 +242,4 @@ impl Signals {
             hup: signal(SignalKind::hangup())?,
         })
     }
-}
-
-fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| format!("{what} = \"{address}\""))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }

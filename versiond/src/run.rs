@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use daemon_kit::bind;
 use router_dataplane::{
     Clock, HoldBounds, LocalEndpoints, NoLocalEndpoints, PeerRanges, Plane, PlaneConfig, RouteTable,
 };
@@ -19,8 +20,9 @@ use supervisor_protocol::headers::HostStamp;
 use supervisor_protocol::{BootNonce, ServiceName, Tick};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing_subscriber::EnvFilter;
 use versiond_core::host::{Host, HostTimings};
+
+pub use daemon_kit::init_logging;
 
 pub use crate::supervisor::chain;
 
@@ -50,28 +52,6 @@ const CLOSE_FORCED: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a draining child is asked for its count.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
-
-/// Logs to standard error; `VERSIOND_LOG`, else `RUST_LOG`, chooses what (default `info`).
-///
-/// # Errors
-/// The filter is not one.
-pub fn init_logging() -> anyhow::Result<()> {
-    use std::io::IsTerminal as _;
-    let set = |name| std::env::var(name).ok().filter(|filter| !filter.is_empty()).map(|filter| (name, filter));
-    let filter = match set("VERSIOND_LOG").or_else(|| set("RUST_LOG")) {
-        Some((name, filter)) => EnvFilter::try_new(&filter).with_context(|| format!("{name}={filter:?}"))?,
-        None => EnvFilter::new("info"),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        // A line that cannot be written is lost; to say so in the same place would be a panic.
-        .log_internal_errors(false)
-        .init();
-    Ok(())
-}
 
 /// Runs the daemon until a signal has emptied it.
 ///
@@ -313,12 +293,6 @@ async fn swept(ledger: Ledger, mut state: LedgerState) -> anyhow::Result<(Record
         state.generations.clear();
     }
     Ok((recorder, state))
-}
-
-fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| format!("{what} = \"{address}\""))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// What a plan's program goes through before its first start, where plans are followed.

@@ -15,9 +15,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Json;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use daemon_kit::{TokenHash, bearer};
 use router_core::drain::NotDrained;
 use router_core::members::MemberId;
 use serde::Deserialize;
@@ -39,7 +40,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 struct Admin {
     router: Arc<Router>,
-    token: Option<String>,
+    token: Option<TokenHash>,
     /// Places for those who read events.
     readers: Arc<Semaphore>,
 }
@@ -49,14 +50,13 @@ pub(crate) fn serve(router: Arc<Router>, listener: TcpListener, config: &AdminCo
     let token = match &config.token_file {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("[router] admin_token_file = {path}"))?;
-            let token = text.trim().to_owned();
-            anyhow::ensure!(!token.is_empty(), "[router] admin_token_file: {path} is empty");
-            Some(token)
+            anyhow::ensure!(!text.trim().is_empty(), "[router] admin_token_file: {path} is empty");
+            Some(TokenHash::of(&text))
         }
         None => None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let admin = Arc::new(Admin { router, token, readers: Arc::new(Semaphore::new(events::READERS)) });
+    let admin = Arc::new(Admin { router, token, readers: Arc::new(Semaphore::new(daemon_kit::READERS)) });
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             let served = async {
@@ -78,18 +78,11 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
         return refuse(StatusCode::FORBIDDEN, "origin", "a page of a browser may not change anything here");
     }
     match &admin.token {
-        Some(token) if !has_token(headers, token) => {
+        Some(token) if bearer(headers).map(TokenHash::of).as_ref() != Some(token) => {
             refuse(StatusCode::UNAUTHORIZED, "token", "this needs `Authorization: Bearer` with the admin token")
         }
         Some(_) | None => next.run(request).await,
     }
-}
-
-/// Takes the same time wherever two tokens of one length differ.
-fn has_token(headers: &HeaderMap, token: &str) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    given.len() == token.len() && given.bytes().zip(token.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
 fn refuse(status: StatusCode, code: &str, message: &str) -> Response {

@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use daemon_kit::bearer;
 use supervisor_protocol::events::{Act, Happening};
 
 use super::Admin;
@@ -52,10 +53,6 @@ fn record(admin: &Admin, caller: &Caller, request: String, response: &Response) 
     admin.metrics.acted(code.as_deref().unwrap_or("done"));
     let act = Act { by: caller.to_string(), request, status, code };
     admin.board.events().push(Happening::Act(act), admin.clock.now());
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// Whose the processes of the generations are.

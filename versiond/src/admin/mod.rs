@@ -93,7 +93,7 @@ pub(crate) fn serve(
         commands,
         policy,
         waiters: Semaphore::new(64),
-        readers: Arc::new(Semaphore::new(events::READERS)),
+        readers: Arc::new(Semaphore::new(daemon_kit::READERS)),
         catalog,
         keeper,
         reload,

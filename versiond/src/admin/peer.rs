@@ -14,8 +14,8 @@ use std::fmt;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use daemon_kit::TokenHash;
 use nix::unistd::{Gid, Group, Uid, User};
-use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 
 /// What a caller may do.
@@ -79,16 +79,6 @@ pub(crate) struct Policy {
     /// The users that services run as.
     pub(super) children: BTreeSet<u32>,
     pub(super) token: Option<TokenHash>,
-}
-
-/// The hash of the token: a comparison of hashes tells nobody how far a guess was right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    pub(super) fn of(token: &str) -> TokenHash {
-        TokenHash(Sha256::digest(token.trim()).into())
-    }
 }
 
 impl Policy {

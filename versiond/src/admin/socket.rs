@@ -4,9 +4,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use daemon_kit::TokenHash;
 use nix::unistd::{Gid, Uid, chown};
 
-use super::peer::{Policy, TokenHash, group_id, user_id};
+use super::peer::{Policy, group_id, user_id};
 use crate::config::HostConfig;
 
 /// Why an admin listener could not be opened.

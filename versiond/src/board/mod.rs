@@ -8,8 +8,9 @@ mod shown;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use daemon_kit::Events;
 use parking_lot::Mutex;
-use router_dataplane::{Clock, Events, Target};
+use router_dataplane::{Clock, Target};
 use supervisor_protocol::admin::{CatalogStatus, Isolation, Plan, Receipt, SlotStatus, SlotWhy, Status, Why};
 use supervisor_protocol::contract::DrainMode;
 use supervisor_protocol::events::Happening;
