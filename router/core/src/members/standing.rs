@@ -61,23 +61,26 @@ impl Standing {
             Health::Unknown { .. } => Standing::Unknown,
             Health::Answering { said, .. } => said.standing(scope),
             Health::Silent { since, said, .. } => {
-                let last = match said.as_ref().map(|said| said.standing(scope)) {
-                    Some(Standing::Ready) => Last::Ready,
-                    Some(Standing::Silent { last, .. }) => last,
-                    Some(
-                        Standing::Unknown
-                        | Standing::Unready
-                        | Standing::Absent
-                        | Standing::Starting
-                        | Standing::Cordoned(_)
-                        | Standing::Announcing(_)
-                        | Standing::Draining(_)
-                        | Standing::Ending,
-                    )
-                    | None => Last::Other,
-                };
+                let last = said.as_ref().map_or(Last::Other, |said| said.standing(scope).last());
                 Standing::Silent { since: *since, last }
             }
+        }
+    }
+
+    /// What it was when it was heard last, which may be now.
+    #[must_use]
+    pub const fn last(self) -> Last {
+        match self {
+            Standing::Ready => Last::Ready,
+            Standing::Silent { last, .. } => last,
+            Standing::Unknown
+            | Standing::Unready
+            | Standing::Absent
+            | Standing::Starting
+            | Standing::Cordoned(_)
+            | Standing::Announcing(_)
+            | Standing::Draining(_)
+            | Standing::Ending => Last::Other,
         }
     }
 }

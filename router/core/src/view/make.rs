@@ -167,19 +167,7 @@ impl Sorted {
     }
 
     fn drained_here(&mut self, address: &Address, id: &MemberId, standing: Standing) {
-        let could_serve = match standing {
-            Standing::Ready | Standing::Silent { last: Last::Ready, .. } => true,
-            Standing::Unknown
-            | Standing::Unready
-            | Standing::Absent
-            | Standing::Starting
-            | Standing::Cordoned(_)
-            | Standing::Announcing(_)
-            | Standing::Draining(_)
-            | Standing::Ending
-            | Standing::Silent { last: Last::Other, .. } => false,
-        };
-        if could_serve {
+        if standing.last() == Last::Ready {
             self.spare.insert(id.clone(), Role::DrainedHere);
         }
         self.leave_out(address, Some(id), OutReason::DrainedHere);
