@@ -13,10 +13,9 @@ impl Actor {
     /// Tells what has changed since the slot was as it was `before`.
     pub(super) fn log_transitions(&self, before: &Slot) {
         let (shared, slot) = (&self.effects.shared, &self.effects.id);
-        let find = |slot: &Slot, of: &Gen| slot.generations().find(|known| known.number == of.number).cloned();
         for now in self.slot.generations() {
             let (generation, old) = (now.number, find(before, now));
-            if old.as_ref().map(Gen::phase) != Some(now.phase()) {
+            if old.map(Gen::phase) != Some(now.phase()) {
                 tracing::info!(%slot, %generation, to = now.phase().as_str(), "generation");
                 shared.metrics.transition(slot, now.phase());
             } else if let Some(old) = old.filter(|old| old.is_live() != now.is_live()) {
@@ -51,4 +50,9 @@ impl Actor {
         let mut reasons = self.slot.reasons(self.effects.shared.clock.now()).into_iter();
         reasons.find(|reason| matches!(reason, Reason::Unready { .. })).map(|reason| reason.to_string())
     }
+}
+
+/// The same generation in another state of the slot.
+fn find<'s>(slot: &'s Slot, of: &Gen) -> Option<&'s Gen> {
+    slot.generations().find(|known| known.number == of.number)
 }
