@@ -18,9 +18,9 @@ use crate::text::{self, age, out, out_json};
 
 /// A request whose end is all that is waited for changes no sequence number on its way, so that the
 /// wait is short enough to show progress.
-const WAIT: Duration = Duration::from_secs(2);
-/// Between two questions, should the daemon answer each at once.
-const PACE: Duration = Duration::from_millis(200);
+pub(crate) const WAIT: Duration = Duration::from_secs(2);
+/// Between two questions, should whoever is asked answer each at once.
+pub(crate) const PACE: Duration = Duration::from_millis(200);
 
 /// What `drain` was told.
 #[derive(Debug, clap::Args)]

@@ -7,22 +7,17 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
+use supervisor_protocol::ByClass;
 use supervisor_protocol::admin::describe_load;
 use supervisor_protocol::router::{HostStatus, Hosts, RouterDrain};
-use supervisor_protocol::{ByClass, StreamClass};
 use tokio::time::{Instant, sleep};
 
 use super::encoded;
 use crate::args::Output;
 use crate::client::{ANSWER, Client, Told};
-use crate::drain::given_up;
+use crate::drain::{PACE, WAIT, given_up};
 use crate::failure::Failure;
 use crate::text::{self, age, out, out_json};
-
-/// Short enough to show progress.
-const WAIT: Duration = Duration::from_secs(2);
-/// Between two questions, should the router answer each at once.
-const PACE: Duration = Duration::from_millis(200);
 
 /// Whether the end is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -146,9 +141,7 @@ impl Load {
     fn of(hosts: &[HostStatus], host: &str) -> Load {
         hosts.iter().filter(|row| is(row, host)).fold(Load::default(), |mut load, row| {
             load.inflight += row.inflight;
-            for class in StreamClass::ALL {
-                *load.by_class.get_mut(class) += row.by_class.get(class);
-            }
+            load.by_class.add(&row.by_class);
             load.oldest_ms = load.oldest_ms.max(row.oldest_ms);
             load.forecast_ms = load.forecast_ms.max(row.forecast_ms);
             load.of_router |= row.drain.as_ref().is_some_and(|drain| drain.of_router);
