@@ -120,8 +120,12 @@ impl Truth {
         let Some(rule) = self.errors.traffic.map(|traffic| traffic.rule) else { return };
         let life = self.lives.get_mut(&number).expect("only what began is counted");
         life.answered.told.push((now, answers));
+        // What it answered while its own predecessor was not well says nothing of what it usually does.
+        let sound = self.errors.unsound.filter(|unsound| *unsound >= life.since);
+        let counts = |at: &Tick| sound.is_none_or(|unsound| *at > unsound);
         // All of one window is told of, whenever that began.
-        let recent = life.answered.told.iter().find(|(at, _)| at.after(bake) >= now).map(|(_, begun)| *begun);
+        let mut told = life.answered.told.iter().filter(|(at, _)| counts(at));
+        let recent = told.find(|(at, _)| at.after(bake) >= now).map(|(_, begun)| *begun);
         let enough = recent.is_some_and(|begun| tells(rule, between(begun, answers)));
         if Some(life.build) == way && enough {
             self.errors.usual = way;
