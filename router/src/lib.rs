@@ -21,4 +21,5 @@ mod front;
 mod keeper;
 mod memory;
 mod metrics;
+pub mod pace;
 pub mod run;

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn by(build: &str, generation: u64) -> Origin {
-        Origin { build: build.to_owned(), generation }
+        Origin { build: build.to_owned(), generation, host: None }
     }
 
     fn cut() -> Result<(), Fault> {

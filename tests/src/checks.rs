@@ -8,6 +8,9 @@ pub struct Origin {
     /// What the child's binary says of itself.
     pub build: String,
     pub generation: u64,
+    /// Where there are several hosts, the one of the child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 /// Why an operation was not whole.

@@ -248,7 +248,7 @@ impl Stage {
 }
 
 /// The first Ctrl-C or SIGTERM ends the run in order; what it cancels is returned.
-fn watch_signals(world: &Arc<World>) -> CancellationToken {
+pub(crate) fn watch_signals(world: &Arc<World>) -> CancellationToken {
     let interrupted = CancellationToken::new();
     let (world, token) = (Arc::clone(world), interrupted.clone());
     tokio::spawn(async move {

@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod checks;
 pub mod clients;
 pub mod conductor;
+pub mod fleet;
 pub mod killer;
 pub mod options;
 pub mod processes;

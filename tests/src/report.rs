@@ -389,7 +389,7 @@ mod tests {
         book.line_mut(Slot(0)).approve(Build::B, Tick(100));
         book.served(Tick(900));
         let ticket = book.start(Kind::Short, Slot(0), Tick(1_000));
-        book.answer(&ticket, &Origin { build: "b".to_owned(), generation: 2 }, Tick(1_250)).unwrap();
+        book.answer(&ticket, &Origin { build: "b".to_owned(), generation: 2, host: None }, Tick(1_250)).unwrap();
         let report = Report::new(&book, facts());
         assert_eq!(report.approved_to_serving_ms, Spread { p50: Some(350), max: Some(350) });
         assert_eq!(report.swaps, 1);

@@ -57,7 +57,8 @@ impl Stand {
         let world = Arc::new(World::new(listen, first));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let catalog = Catalog::serve(listener, artifacts, first, Arc::clone(&world))?;
-        let config = Config { listen, status_listen, child_ports, poll_s, source: catalog.source(), longest_stream_s };
+        let config =
+            Config { status_listen, poll_s, ..Config::new((listen, child_ports), catalog.source(), longest_stream_s) };
         let supervisor = Supervisor::new(versiond, folder, &config, fault)?;
         supervisor.start()?;
         Ok(Self { world, catalog, supervisor })

@@ -18,19 +18,10 @@ use tokio::time::Instant;
 
 use super::Settings;
 use crate::config::Check;
-
-/// How long a host may wait for news before it answers.
-const WAIT: Duration = Duration::from_secs(2);
+use crate::pace::{Before, Came, Pace};
 
 /// The largest body that a member may answer, in bytes: a host has thousands of slots in it.
 const BODY_MAX: usize = 4 << 20;
-
-/// Whether the answer took the time that lies between two questions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    LongPoll,
-    Look,
-}
 
 /// Asks one address.
 pub(super) struct Asker {
@@ -38,14 +29,14 @@ pub(super) struct Asker {
     base: String,
     connect_to: String,
     check: Check,
-    timeout: Duration,
+    pace: Pace,
     /// The last word of a host with versiond.
     last: Option<(BootNonce, u64)>,
 }
 
 /// What a host with versiond came out as, where it may be something else.
 enum Found {
-    Answer(Answer, Kind),
+    Answer(Answer, Came),
     /// It speaks HTTP, and not as a host with versiond does.
     Otherwise,
 }
@@ -58,57 +49,61 @@ impl Asker {
             (Some(_) | None, _) => text.to_owned(),
         };
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(settings.timeout));
+        connector.set_connect_timeout(Some(settings.pace.timeout));
         Asker {
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector),
             base: format!("http://{asked}"),
             connect_to: asked,
             check: settings.check.clone(),
-            timeout: settings.timeout,
+            pace: settings.pace,
             last: None,
         }
     }
 
     /// One round. An error is an answer too.
-    pub(super) async fn ask(&mut self) -> (Answer, Kind) {
+    pub(super) async fn ask(&mut self, before: Before) -> (Answer, Came) {
         match self.check.clone() {
-            Check::Tcp => (self.connects().await, Kind::Look),
-            Check::Http(path) => (self.answers(&path).await, Kind::Look),
-            Check::Versiond => match self.word().await {
-                Found::Answer(answer, kind) => (answer, kind),
-                Found::Otherwise => (Answer::Silent(Silence::Broken), Kind::Look),
+            Check::Tcp => looked(self.connects().await),
+            Check::Http(path) => looked(self.answers(&path).await),
+            Check::Versiond => match self.word(before).await {
+                Found::Answer(answer, came) => (answer, came),
+                Found::Otherwise => looked(Answer::Silent(Silence::Broken)),
             },
-            Check::Auto => match self.word().await {
-                Found::Answer(answer, kind) => (answer, kind),
+            Check::Auto => match self.word(before).await {
+                Found::Answer(answer, came) => (answer, came),
                 Found::Otherwise => match self.versions().await {
-                    Some(answer) => (answer, Kind::Look),
-                    None => (self.connects().await, Kind::Look),
+                    Some(answer) => looked(answer),
+                    None => looked(self.connects().await),
                 },
             },
         }
     }
 
     /// The word of a host with versiond: at once when there is news since the last, else after a while.
-    async fn word(&mut self) -> Found {
+    async fn word(&mut self, before: Before) -> Found {
+        let wait = self.pace.wait(before);
         let path = match &self.last {
-            Some((_, seq)) => format!("/readyz?all=1&since={seq}&wait={}s", WAIT.as_secs()),
-            None => "/readyz?all=1".to_owned(),
+            Some((_, seq)) if !wait.is_zero() => format!("/readyz?all=1&since={seq}&wait={}ms", wait.as_millis()),
+            Some(_) | None => "/readyz?all=1".to_owned(),
         };
         let begun = Instant::now();
-        let (status, body) = match self.get(&path, WAIT + self.timeout).await {
+        let (status, body) = match self.get(&path, self.pace.timeout).await {
             Ok(answer) => answer,
-            Err(silence) => return Found::Answer(Answer::Silent(silence), Kind::Look),
+            Err(silence) => {
+                let (answer, came) = looked(Answer::Silent(silence));
+                return Found::Answer(answer, came);
+            }
         };
         let all = match serde_json::from_slice::<ReadyAll>(&body) {
             Ok(all) if (1..=SCHEMA).contains(&all.schema) => all,
             Ok(_) | Err(_) if status == StatusCode::SERVICE_UNAVAILABLE && self.last.is_some() => {
-                return Found::Answer(Answer::Overloaded, Kind::Look);
+                return Found::Answer(Answer::Overloaded, Came::Look);
             }
             Ok(_) | Err(_) => return Found::Otherwise,
         };
         let news = (all.boot.clone(), all.seq);
         // One that knows no waiting answers at once that nothing has changed.
-        let has_waited = self.last.as_ref() != Some(&news) || begun.elapsed() >= WAIT / 2;
+        let is_news = self.last.as_ref() != Some(&news) || (!wait.is_zero() && begun.elapsed() >= wait / 2);
         let drain = match all.state {
             HostState::Serving | HostState::Starting => None,
             HostState::Cordoned
@@ -119,23 +114,23 @@ impl Asker {
             | HostState::Forcing => self.drain().await,
         };
         self.last = Some(news);
-        let kind = if has_waited { Kind::LongPoll } else { Kind::Look };
-        Found::Answer(Answer::Word(Word::new(all, drain.as_ref())), kind)
+        let came = if is_news { Came::News } else { Came::Look };
+        Found::Answer(Answer::Word(Word::new(all, drain.as_ref())), came)
     }
 
     async fn drain(&self) -> Option<HostDrain> {
-        let (_, body) = self.get("/drain/status", self.timeout).await.ok()?;
+        let (_, body) = self.get("/drain/status", self.pace.timeout).await.ok()?;
         serde_json::from_slice(&body).ok()
     }
 
     /// An older host, version by version.
     async fn versions(&self) -> Option<Answer> {
-        let (_, body) = self.get("/healthz", self.timeout).await.ok()?;
+        let (_, body) = self.get("/healthz", self.pace.timeout).await.ok()?;
         let entries: Vec<HealthEntry> = serde_json::from_slice(&body).ok()?;
         let mut checks: BTreeMap<VersionName, bool> = BTreeMap::new();
         for entry in entries {
             let path = format!("/readyz?version={}", entry.name);
-            match self.get(&path, self.timeout).await {
+            match self.get(&path, self.pace.timeout).await {
                 Ok((status @ (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE), _)) => {
                     checks.insert(entry.name, status == StatusCode::OK);
                 }
@@ -147,7 +142,7 @@ impl Asker {
     }
 
     async fn answers(&self, path: &str) -> Answer {
-        match self.get(path, self.timeout).await {
+        match self.get(path, self.pace.timeout).await {
             Ok((status, _)) if status.is_success() => Answer::Connected,
             Ok(_) => Answer::Silent(Silence::Broken),
             Err(silence) => Answer::Silent(silence),
@@ -156,7 +151,7 @@ impl Asker {
 
     async fn connects(&self) -> Answer {
         let connecting = tokio::net::TcpStream::connect(&self.connect_to);
-        match tokio::time::timeout(self.timeout, connecting).await {
+        match tokio::time::timeout(self.pace.timeout, connecting).await {
             Ok(Ok(_)) => Answer::Connected,
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Answer::Silent(Silence::Refused),
             Ok(Err(_)) => Answer::Silent(Silence::Broken),
@@ -177,6 +172,12 @@ impl Asker {
             Err(_) => Err(Silence::TimedOut),
         }
     }
+}
+
+/// What an answer that took no wait has led to.
+fn looked(answer: Answer) -> (Answer, Came) {
+    let came = if answer == Answer::Silent(Silence::Broken) { Came::Lost } else { Came::Look };
+    (answer, came)
 }
 
 fn silence(error: &(dyn Error + 'static)) -> Silence {

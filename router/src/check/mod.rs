@@ -5,7 +5,6 @@
 mod ask;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rand::RngExt as _;
 use router_core::members::{Address, Answer, Silence};
@@ -14,28 +13,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Check, PoolConfig};
 use crate::keeper::Event;
-use ask::{Asker, Kind};
-
-/// The least time between two answers of a host whose readiness changes all the time.
-const APART: Duration = Duration::from_millis(20);
+use crate::pace::{Before, Pace};
+use ask::Asker;
 
 /// How members of a pool are asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) check: Check,
     pub(crate) port: Option<u16>,
-    pub(crate) interval: Duration,
-    pub(crate) timeout: Duration,
+    pub(crate) pace: Pace,
 }
 
 impl Settings {
     pub(crate) fn of(config: &PoolConfig) -> Settings {
-        Settings {
-            check: config.check.clone(),
-            port: config.check_port,
-            interval: config.check_interval,
-            timeout: config.check_timeout,
-        }
+        Settings { check: config.check.clone(), port: config.check_port, pace: config.pace }
     }
 }
 
@@ -90,23 +81,15 @@ pub(crate) fn code(answer: &Answer) -> &'static str {
 
 async fn asking(address: Address, settings: Settings, tell: mpsc::Sender<Event>) {
     let mut asker = Asker::new(&address, &settings);
-    let mut was_broken = false;
+    let mut before = Before::Heard;
     loop {
-        let (answer, kind) = asker.ask().await;
-        let is_broken = answer == Answer::Silent(Silence::Broken);
+        let (answer, came) = asker.ask(before).await;
+        let after = if matches!(answer, Answer::Silent(_)) { Before::Silent } else { Before::Heard };
         if tell.send(Event::Heard(address.clone(), answer)).await.is_err() {
             return;
         }
-        let pause = match kind {
-            // It answers when it has news, so that it is asked again at once.
-            Kind::LongPoll => APART,
-            // A connection that is lost may be the end of a process, which the next one would meet.
-            Kind::Look if is_broken && !was_broken => APART,
-            Kind::Look => settings.interval,
-        };
-        was_broken = is_broken;
-        // Routers that were started together do not ask together.
-        let jitter = rand::rng().random_range(0.9..1.1);
-        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        let jitter = rand::rng().random();
+        tokio::time::sleep(settings.pace.pause(before, came, jitter)).await;
+        before = after;
     }
 }

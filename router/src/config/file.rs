@@ -220,8 +220,8 @@ fn pool(path: &Utf8Path, name: &str, table: PoolTable) -> Result<PoolConfig, Con
     pool.settings = PoolSettings { policy: table.policy, versions, state: table.state, ..PoolSettings::default() };
     pool.check = check;
     pool.check_port = table.check_port;
-    pool.check_interval = table.check_interval.unwrap_or(pool.check_interval);
-    pool.check_timeout = table.check_timeout.unwrap_or(pool.check_timeout);
+    pool.pace.interval = table.check_interval.unwrap_or(pool.pace.interval);
+    pool.pace.timeout = table.check_timeout.unwrap_or(pool.pace.timeout);
     pool.settings.detection = pool.detection();
     Ok(pool)
 }

@@ -21,6 +21,7 @@ pub use error::ConfigError;
 pub use supervisor_protocol::error::chain;
 
 use crate::cli::Cli;
+use crate::pace::Pace;
 
 /// Where the file is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/versiond/router.toml";
@@ -62,8 +63,8 @@ pub struct PoolConfig {
     pub check: Check,
     /// Where checks go instead of the port that serves.
     pub check_port: Option<u16>,
-    pub check_interval: Duration,
-    pub check_timeout: Duration,
+    /// When members are asked, and for how long they are waited for.
+    pub pace: Pace,
 }
 
 /// Where the members of a pool are named.
@@ -114,14 +115,13 @@ impl PoolConfig {
             members,
             check: Check::Auto,
             check_port: None,
-            check_interval: Duration::from_secs(1),
-            check_timeout: Duration::from_secs(3),
+            pace: Pace { interval: Duration::from_secs(1), timeout: Duration::from_secs(3) },
         }
     }
 
     /// How long it takes to see that a host has gone.
     fn detection(&self) -> Detection {
-        Detection { window: self.check_interval + 2 * self.check_timeout }
+        Detection { window: self.pace.window() }
     }
 }
 

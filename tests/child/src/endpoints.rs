@@ -1,6 +1,9 @@
 //! What the demo child answers. Paths are the ones that remain when the route's prefix is stripped.
 
 use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,16 +19,25 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use supervisor_protocol::VersionName;
-use supervisor_sdk::Identity;
+use supervisor_sdk::Context;
 use supervisor_sdk::axum::{self, Router};
 use tokio::time::Instant;
 
 use crate::acts::Database;
 use crate::behaviour::{Behaviour, Crash};
 
+/// The environment variable with the name of the host, by which every answer is then signed too.
+const HOST: &str = "DEMO_HOST";
+/// In the data directory: the ids of what was executed, one a line.
+const EXECUTIONS: &str = "executions";
+
 /// Who answers, and what it has done so far.
 struct Demo {
     build: String,
+    /// What [`HOST`] says.
+    host: Option<String>,
+    /// Where executions are noted that have an id.
+    data_dir: Option<PathBuf>,
     crashes: bool,
     errors_percent: u64,
     work: Duration,
@@ -46,16 +58,32 @@ impl Demo {
     fn signed(&self, mut fields: Value) -> Value {
         fields["build"] = json!(self.build);
         fields["generation"] = json!(self.generation);
+        if let Some(host) = &self.host {
+            fields["host"] = json!(host);
+        }
         fields
+    }
+
+    /// Counts an execution. One with an id is a line of the data directory's `executions`, which outlives this process:
+    /// what several hosts have executed can be added up afterwards, whichever of them was killed.
+    fn executed(&self, id: Option<&str>) -> io::Result<()> {
+        self.executions.fetch_add(1, Ordering::Relaxed);
+        let (Some(id), Some(folder)) = (id, &self.data_dir) else { return Ok(()) };
+        // One write of one line: other generations may append to the same file.
+        let mut file = File::options().create(true).append(true).open(folder.join(EXECUTIONS))?;
+        file.write_all(format!("{id}\n").as_bytes())
     }
 }
 
 type Shared = State<Arc<Demo>>;
 
 /// Every endpoint.
-pub(crate) fn router(behaviour: &Behaviour, identity: &Identity, database: Database) -> Router {
+pub(crate) fn router(behaviour: &Behaviour, context: &Context, database: Database) -> Router {
+    let identity = context.identity();
     let demo = Demo {
         build: behaviour.build.clone(),
+        host: std::env::var(HOST).ok(),
+        data_dir: context.data_dir().map(Path::to_owned),
         crashes: behaviour.crash == Some(Crash::FirstRequest),
         errors_percent: behaviour.errors_percent.into(),
         work: Duration::from_millis(behaviour.work_ms),
@@ -109,6 +137,8 @@ struct Pace {
     ms: u64,
     #[serde(default = "ten")]
     events: u32,
+    /// What is executed, where that matters.
+    id: Option<String>,
 }
 
 fn a_second() -> u64 {
@@ -122,12 +152,15 @@ fn ten() -> u32 {
 async fn execute_stream(demo: Shared, pace: Query<Pace>, body: Bytes) -> Response {
     // Read to its end and not looked at: the prompt of a real model.
     drop(body);
-    demo.executions.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = demo.executed(pace.id.as_deref()) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, format!("the execution cannot be noted: {error}\n"))
+            .into_response();
+    }
     stream_events(demo, pace).await
 }
 
 /// One event every `ms / events`, the first at once, then `event: done`.
-async fn stream_events(State(demo): Shared, Query(Pace { ms, events }): Query<Pace>) -> Response {
+async fn stream_events(State(demo): Shared, Query(Pace { ms, events, .. }): Query<Pace>) -> Response {
     if events == 0 {
         return (StatusCode::BAD_REQUEST, "`events` is at least 1\n").into_response();
     }

@@ -43,7 +43,7 @@ pub fn main(behaviour: Behaviour) -> ExitCode {
     match role {
         Role::Server => child.serve(async move |context: Context| {
             let database = begin(&behaviour, &context)?;
-            Ok::<_, Box<dyn Error + Send + Sync>>(endpoints::router(&behaviour, context.identity(), database))
+            Ok::<_, Box<dyn Error + Send + Sync>>(endpoints::router(&behaviour, &context, database))
         }),
         Role::Worker => child.work(async move |context: Context| {
             let _database = begin(&behaviour, &context)?;

@@ -20,9 +20,9 @@ use crate::scenario::Slot;
 use crate::world::World;
 
 /// After an operation that failed: long enough not to spin, short enough to notice that it works again.
-const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
+pub(crate) const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
 /// Longer than versiond holds a request, so that its own refusal is what clients see.
-const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
 /// Starts all clients. They are done when the tracker is.
 #[must_use]

@@ -16,6 +16,8 @@ pub const STATE: &str = "state";
 /// What differs from run to run.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What the host calls itself; its children sign their answers with it.
+    pub id: String,
     pub listen: SocketAddr,
     /// Where the status endpoints are, when they have a listener of their own.
     pub status_listen: Option<SocketAddr>,
@@ -26,19 +28,32 @@ pub struct Config {
     pub source: String,
     /// How long a stream may last, in seconds: every drain must be able to wait for it.
     pub longest_stream_s: u64,
+    /// How long the host says that it goes before it does, or `none`.
+    pub announce: &'static str,
 }
 
 impl Config {
+    /// Of a host called `demo` that reads its catalog every second and announces nothing.
+    #[must_use]
+    pub fn new(
+        (listen, child_ports): (SocketAddr, RangeInclusive<u16>),
+        source: String,
+        longest_stream_s: u64,
+    ) -> Self {
+        let (id, status_listen, poll_s, announce) = ("demo".to_owned(), None, 1, "none");
+        Self { id, listen, status_listen, child_ports, poll_s, source, longest_stream_s, announce }
+    }
+
     /// The file that versiond reads.
     #[must_use]
     pub fn to_toml(&self, folder: &Utf8Path) -> String {
-        let Config { listen, status_listen, child_ports, poll_s, source, longest_stream_s } = self;
+        let Config { id, listen, status_listen, child_ports, poll_s, source, longest_stream_s, announce } = self;
         let (first, last) = (child_ports.start(), child_ports.end());
         let drain = longest_stream_s + 30;
         let status = status_listen.map_or_else(String::new, |address| format!("status_listen = \"{address}\"\n"));
         format!(
             r#"[host]
-id = "demo"
+id = "{id}"
 listen = "{listen}"
 admin = "unix:{folder}/{ADMIN_SOCKET}"
 metrics = "none"
@@ -53,11 +68,13 @@ service = "{SERVICE}"
 
 [service.{SERVICE}]
 route = "/{{version}}"
+route_aliases = ["/devshard/{{version}}"]
+env = {{ DEMO_HOST = "{id}" }}
 args = ["--port", "{{port}}", "--data-dir", "{{data_dir}}"]
 rollout = {{ jitter = "none" }}
 
 [timing]
-announce = "none"
+announce = "{announce}"
 drain = "{drain}s"
 drain_stream = "{drain}s"
 drain_upgrade = "{drain}s"
@@ -70,7 +87,7 @@ host_drain_min = "5s"
 hold = "20s"
 bake = "2s"
 "#,
-            budget = drain + 15,
+            budget = drain + 25,
         )
     }
 }
@@ -101,17 +118,16 @@ mod tests {
 
     #[test]
     fn the_file_is_toml_and_keeps_the_braces_of_its_templates() {
+        let ports = ("127.0.0.1:8080".parse().unwrap(), 20_000..=20_098);
         let config = Config {
-            listen: "127.0.0.1:8080".parse().unwrap(),
+            id: "gpu-7".to_owned(),
             status_listen: Some("127.0.0.1:8081".parse().unwrap()),
-            child_ports: 20_000..=20_098,
-            poll_s: 1,
-            source: "http://127.0.0.1:9/catalog.json".to_owned(),
-            longest_stream_s: 15,
+            ..Config::new(ports, "http://127.0.0.1:9/catalog.json".to_owned(), 15)
         };
         let file: toml::Table = config.to_toml(Utf8Path::new("/tmp/x")).parse().unwrap();
         assert_eq!(file["host"]["status_listen"].as_str(), Some("127.0.0.1:8081"));
         assert_eq!(file["service"]["demo"]["route"].as_str(), Some("/{version}"));
+        assert_eq!(file["service"]["demo"]["env"]["DEMO_HOST"].as_str(), Some("gpu-7"));
         assert_eq!(file["host"]["child_ports"].as_str(), Some("20000-20098"));
         assert_eq!(file["host"]["admin"].as_str(), Some("unix:/tmp/x/admin.sock"));
     }

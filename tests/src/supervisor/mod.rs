@@ -89,13 +89,29 @@ impl Supervisor {
         self.process.lock().as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
+    /// Kills it without a word; `noted` is called just before. At the return the kernel has taken all that it held.
+    pub async fn kill(&self, noted: impl FnOnce()) -> anyhow::Result<()> {
+        let _changing = self.changing.lock().await;
+        self.take_down(noted).await
+    }
+
     /// Kills it without a word and starts it again; `noted` is called just before.
     pub async fn kill_and_restart(&self, noted: impl FnOnce()) -> anyhow::Result<()> {
         let _changing = self.changing.lock().await;
+        self.take_down(noted).await?;
+        self.start()
+    }
+
+    async fn take_down(&self, noted: impl FnOnce()) -> anyhow::Result<()> {
         let Some(mut child) = self.process.lock().take() else { bail!("versiond does not run") };
         noted();
-        child.kill().await?;
-        self.start()
+        Ok(child.kill().await?)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.pid().context("versiond does not run")?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
     }
 
     /// Stops it in order; kills it when that takes longer than `within`. Returns how it ended.
@@ -116,12 +132,18 @@ impl Supervisor {
 
     /// `GET /v1/status`.
     pub async fn status(&self) -> anyhow::Result<Status> {
-        admin::get(&self.folder.join(config::ADMIN_SOCKET), "/v1/status").await
+        admin::get(&self.admin(), "/v1/status").await
     }
 
     /// `GET /v1/why`.
     pub async fn why(&self) -> anyhow::Result<Why> {
-        admin::get(&self.folder.join(config::ADMIN_SOCKET), "/v1/why").await
+        admin::get(&self.admin(), "/v1/why").await
+    }
+
+    /// Its admin socket.
+    #[must_use]
+    pub fn admin(&self) -> Utf8PathBuf {
+        self.folder.join(config::ADMIN_SOCKET)
     }
 
     /// The file that holds its log.
@@ -133,10 +155,7 @@ impl Supervisor {
     /// The last lines of its log.
     #[must_use]
     pub fn last_words(&self, lines: usize) -> String {
-        let text = std::fs::read(self.log()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let all: Vec<&str> = text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
+        last_lines(&self.log(), lines)
     }
 
     /// The folder that every path of this run lies in.
@@ -144,6 +163,15 @@ impl Supervisor {
     pub fn folder(&self) -> &Utf8Path {
         &self.folder
     }
+}
+
+/// The last lines of a file; none of one that cannot be read.
+#[must_use]
+pub fn last_lines(file: &Utf8Path, lines: usize) -> String {
+    let text = std::fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 /// What `versiond --version` says.

@@ -54,7 +54,7 @@ impl Node {
         let (folder, temporary) = stand::folder(None).unwrap();
         let source = format!("file:{folder}/catalog.json");
         let (host, child_ports) = ports();
-        let config = Config { listen: host, status_listen: None, child_ports, poll_s: 1, source, longest_stream_s: 60 };
+        let config = Config::new((host, child_ports), source, 60);
         let supervisor = Supervisor::new(binary, &folder, &config, None).unwrap();
         let node = Node { supervisor, host, folder, _temporary: temporary };
         node.set("[catalog]\npoll = \"50ms\"\n");
