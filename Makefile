@@ -23,8 +23,9 @@ faults: need ## build a versiond that can break its own guards into target/fault
 	install -D $(TARGET)/release/versiond $(TARGET)/faults/release/versiond
 	$(CARGO) build --release -p versiond
 
-demo: release ## roll a real child 20 times under live load, and count from the clients' side
+demo: release ## roll a child 20 times, then empty, kill and roll three hosts behind two routers, all under load
 	$(TARGET)/release/versiond-demo
+	$(TARGET)/release/versiond-demo-fleet
 
 test: need ## run every check; ends with a table of what ran and what was skipped
 	./tests/run

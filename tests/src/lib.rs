@@ -5,8 +5,8 @@
 //! Pure (no clock, no I/O; time comes as [`supervisor_protocol::Tick`]): [`scenario`] (what is changed when),
 //! [`approvals`] (which build may answer), [`checks`] (is a stream whole), [`tally`] (what was counted),
 //! [`report`] (the verdict). Shells: [`artifacts`], [`catalog`], [`supervisor`], [`processes`], [`clients`],
-//! [`stand`], [`conductor`],
-//! [`killer`], [`view`]; [`bench`] measures instead of proving.
+//! [`stand`], [`conductor`], [`killer`], [`view`]. [`fleet`] is the same for several hosts behind two routers, and
+//! [`bench`] measures instead of proving.
 //!
 //! Must not live here: any part of the product. The demo knows versiond by its command line, its
 //! configuration, its listeners and its wire types alone.

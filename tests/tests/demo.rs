@@ -1,4 +1,4 @@
-//! A short honest run of the release build: nothing is cut, every swap is seen, every trial is refused.
+//! Short honest runs of the release builds: nothing is cut, every change is seen, every trial is refused.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -42,5 +42,34 @@ fn a_killed_supervisor_leaves_nothing_over_and_reaches_the_same_state() {
     for kill in kills {
         assert_eq!(kill["wrong"], Value::Array(Vec::new()), "{kill}");
         assert!(kill["settled_ms"].is_u64(), "{kill}");
+    }
+}
+
+/// F49, F50, F52, F53, F62, P1, P4, P8, P9: hosts are drained, replaced, silent, killed, rolled and all cordoned, routers
+/// are restarted.
+#[test]
+fn f49_f50_f52_f53_f62_p1_p4_p8_p9_every_change_of_a_fleet_costs_only_what_a_killed_host_had() {
+    let ended =
+        common::run("versiond-demo-fleet", &["--json", "--short", "20", "--streams", "30", "--stream-max", "3000"]);
+    let report = &ended.json;
+    assert_eq!(ended.code, Some(0), "{report}\n{}", ended.stderr);
+    for nothing in ["failed", "cut", "wrong_binary", "executed_twice", "executed_by_nobody", "moved_wrongly"] {
+        assert_eq!(report[nothing], 0, "{nothing} in {report}");
+    }
+    let number = |key: &str| report[key].as_u64().unwrap();
+    assert!(number("two_owners_ms") <= number("two_owners_bound_ms"), "{report}");
+    assert!(number("requests") > 5_000 && number("streams") > 200 && number("executed_once") > 5_000, "{report}");
+    // Had nothing been in flight there, nothing would have been shown of it; and without moves nothing of placement.
+    assert!(number("killed") > 0, "{report}");
+    let acts = report["acts"].as_array().unwrap();
+    let moved = |what: &str| {
+        let act = acts.iter().find(|act| act["what"].as_str().unwrap().contains(what));
+        act.unwrap_or_else(|| panic!("{what} in {report}"))["moved"].as_u64().unwrap()
+    };
+    for goes in ["gpu-1 is drained", "gpu-2 is stopped", "gpu-3 is killed", "gpu-3 is started again"] {
+        assert!(moved(goes) > 0, "{goes} in {report}");
+    }
+    for stays in ["router-1 is restarted", "router-2 is restarted", "rolled through all hosts"] {
+        assert_eq!(moved(stays), 0, "{stays} in {report}");
     }
 }

@@ -22,11 +22,16 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// Runs the demo. One at a time over all tests of the machine: each is built to keep it busy.
+/// Runs the demo of one host.
 pub(crate) fn demo(args: &[&str]) -> Ended {
+    run("versiond-demo", args)
+}
+
+/// Runs a demo. One at a time over all tests of the machine: each is built to keep it busy.
+pub(crate) fn run(demo: &str, args: &[&str]) -> Ended {
     let lock = File::create(std::env::temp_dir().join("versiond-demo.lock")).unwrap();
     let _alone = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
-    let output = Command::new(release("versiond-demo")).args(args).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new(release(demo)).args(args).stdin(Stdio::null()).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let json = stdout.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
