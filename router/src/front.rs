@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use router_core::choose::{self, Ask, Lookup, Next, Search, Spread, Unavailable};
 use router_core::drain::Refusals;
 use router_core::members::MemberId;
 use router_core::pattern::{Found, Routes};
 use router_core::view::View;
-use router_dataplane::{Attempt, Choices, Failed, Placed, Pools, Refused, Target};
+use router_dataplane::{Attempt, Choices, Failed, Placed, Pools, Refused, Stamps, Target};
 use supervisor_protocol::{Refusal, VersionName};
 
 /// One pool as requests see it.
@@ -25,7 +26,11 @@ pub(crate) struct Front {
     refusals: Mutex<Refusals>,
     /// Counts the requests.
     turn: AtomicU64,
+    stamps: Stamps,
 }
+
+/// `Devshard-Ha`.
+const DEVSHARD_HA: HeaderName = HeaderName::from_static("devshard-ha");
 
 /// Who may be chosen, and where they are.
 pub(crate) struct Roster {
@@ -45,12 +50,15 @@ struct Chosen {
 }
 
 impl Front {
-    pub(crate) fn new(name: String, roster: Roster) -> Arc<Front> {
+    /// `ha`: what its requests are told of the deployment.
+    pub(crate) fn new(name: String, roster: Roster, ha: Option<bool>) -> Arc<Front> {
+        let told = |ha: bool| (DEVSHARD_HA, ha.then(|| HeaderValue::from_static("true")));
         Arc::new(Front {
             name,
             roster: ArcSwap::from_pointee(roster),
             refusals: Mutex::default(),
             turn: AtomicU64::new(0),
+            stamps: ha.map(told).into_iter().collect(),
         })
     }
 
@@ -86,7 +94,8 @@ impl Front {
         let chosen = roster.view.choose(&ask, &self.refusals.lock());
         let (choice, search) = chosen.map_err(unavailable)?;
         let first = roster.attempt(choice)?;
-        Ok(Placed { first, choices: Box::new(Chosen { front: self.clone(), search }), class: None })
+        let (choices, stamps) = (Box::new(Chosen { front: self.clone(), search }), self.stamps.clone());
+        Ok(Placed { first, choices, class: None, stamps })
     }
 }
 

@@ -95,7 +95,7 @@ impl Keeper {
         if let Some(remembered) = memory.recall() {
             pool.recall(remembered, clock.now());
         }
-        let front = Front::new(name, Roster { view: pool.view(), targets: BTreeMap::new() });
+        let front = Front::new(name, Roster { view: pool.view(), targets: BTreeMap::new() }, config.ha);
         let (views, seen) = watch::channel(pool.views());
         let cancel = CancellationToken::new();
         let checks = Checks::new(check::Settings::of(&config), tell.clone(), cancel.clone());

@@ -61,7 +61,6 @@ async fn supervise(config: Config, cli: &Cli) -> anyhow::Result<()> {
     let mut settings = PlaneConfig::of_router(clock);
     settings.workers = config.threads.unwrap_or(settings.workers);
     settings.trusted = config.trusted_proxies.clone();
-    settings.stamps = config.stamps.clone();
     let plane = Plane::start(settings, vec![data], Arc::new(RouteTable::pending()), Arc::new(NoLocalEndpoints))?;
     let router = Arc::new(Router {
         clock,
@@ -76,6 +75,9 @@ async fn supervise(config: Config, cli: &Cli) -> anyhow::Result<()> {
     router.follow(&config)?;
     if let (Some(listener), Some(admin)) = (admin, &config.admin) {
         admin::serve(router.clone(), listener, admin)?;
+    }
+    for remark in &config.remarks {
+        tracing::warn!("{remark}");
     }
     tracing::info!(listen = %config.listen, pools = config.pools.len(), "versiond-router runs");
     let opening = tokio::spawn(router.clone().open());
@@ -201,7 +203,6 @@ impl Router {
             ("state_dir", before.state_dir == config.state_dir),
             ("threads", before.threads == config.threads),
             ("trusted_proxies", before.trusted_proxies == config.trusted_proxies),
-            ("ha", before.stamps == config.stamps),
         ] {
             if !is_same {
                 tracing::warn!("[router] {key} changes with a restart");

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
 use supervisor_protocol::headers::HostStamp;
 
 use crate::clock::Clock;
@@ -18,8 +17,6 @@ pub struct PlaneConfig {
     /// Stamped on responses to [`PlaneConfig::trusted`] peers, and the nonce of our own refusals. A router, which is
     /// no host, has none.
     pub host: Option<HostStamp>,
-    /// Set on every request that goes on, after what a stranger said of them was removed.
-    pub stamps: Vec<(HeaderName, HeaderValue)>,
     /// Peers that get the `Versiond-*` headers, and whose own trusted and forwarding headers count.
     pub trusted: PeerRanges,
     /// From the first byte of a head to its last.
@@ -73,7 +70,6 @@ impl PlaneConfig {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             clock,
             host: None,
-            stamps: Vec::new(),
             trusted: PeerRanges::private(),
             head_timeout: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),

@@ -48,7 +48,7 @@ pub use counters::PlaneCounters;
 pub use local::{BoxFuture, LocalEndpoints, LocalRequest, NoLocalEndpoints};
 pub use peers::{PeerRange, PeerRanges, RangeError};
 pub use plane::{Plane, StartError};
-pub use pools::{Attempt, Choices, Placed, Pools, Refused};
+pub use pools::{Attempt, Choices, Placed, Pools, Refused, Stamps};
 pub use room::Held;
 pub use router_core::choose::Failed;
 pub use router_core::leases::Ended;

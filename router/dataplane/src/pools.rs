@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use router_core::choose::Failed;
 use supervisor_protocol::{Refusal, StreamClass};
 
@@ -24,7 +25,11 @@ pub struct Placed {
     pub choices: Box<dyn Choices>,
     /// The class that the configuration declares.
     pub class: Option<StreamClass>,
+    pub stamps: Stamps,
 }
+
+/// Headers that a request has in the end, whoever said what of them before; without a value one is removed.
+pub type Stamps = Arc<[(HeaderName, Option<HeaderValue>)]>;
 
 /// The choices that one request has left.
 pub trait Choices: Send {

@@ -96,7 +96,13 @@ async fn route(
         };
         drop(table);
         let Some(uri) = rewritten(request.uri().path(), request.uri().query()) else { return refuse(Refusal::BadHead) };
-        let outbound = outbound(worker, conn, &head, request, uri, placed.class);
+        let mut outbound = outbound(conn, &head, request, uri, placed.class);
+        for (name, value) in placed.stamps.iter() {
+            match value {
+                Some(value) => outbound.headers.insert(name, value.clone()),
+                None => outbound.headers.remove(name),
+            };
+        }
         return forward(worker, conn, Way::in_pool(placed.first, placed.choices, conn), outbound).await;
     }
     let Some(found) = table.find(request.uri().path()) else { return refuse(Refusal::NotFound) };
@@ -107,14 +113,13 @@ async fn route(
     let (slot, class) = (found.slot, found.class);
     drop(table);
 
-    let outbound = outbound(worker, conn, &head, request, uri, class);
+    let outbound = outbound(conn, &head, request, uri, class);
     let hold = Hold::new(shared, conn, &slot, weight, hold_until);
     forward(worker, conn, Way::to_slot(hold), outbound).await
 }
 
 /// The request as it goes on.
 fn outbound(
-    worker: &Worker,
     conn: &ClientConn,
     head: &Head,
     mut request: Request<Incoming>,
@@ -125,9 +130,6 @@ fn outbound(
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     headers::to_child(&mut headers, conn.peer, conn.trusted, head.upgrade);
-    for (name, value) in &worker.shared.config.stamps {
-        headers.insert(name, value.clone());
-    }
     if head.framing == Framing::Chunked {
         // Told nothing, hyper sends no body with a GET or a HEAD.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use http::{HeaderName, HeaderValue};
 use router_core::members::Listed;
 use router_core::pattern::{KeyTemplate, PathPattern, Route, Routes};
 use router_core::pool::{Policy, PoolSettings, PoolState, Versions};
@@ -18,9 +17,9 @@ use super::{AdminConfig, Check, Config, ConfigError, MemberSource, PoolConfig};
 use crate::cli::Cli;
 
 /// Longer than the window in which a load balancer before a router notices that it is unready.
-const ANNOUNCE: Duration = Duration::from_secs(8);
+pub(super) const ANNOUNCE: Duration = Duration::from_secs(8);
 /// As long as a stream may last.
-const DRAIN: Duration = Duration::from_secs(15 * 60);
+pub(super) const DRAIN: Duration = Duration::from_secs(15 * 60);
 /// The one pool of the quick start.
 const THE_POOL: &str = "upstreams";
 
@@ -43,9 +42,8 @@ struct RouterTable {
     state_dir: Option<Utf8PathBuf>,
     threads: Option<usize>,
     trusted_proxies: Option<Vec<Text<PeerRange>>>,
-    /// `Devshard-Ha: true` on every request.
-    #[serde(default)]
-    ha: bool,
+    /// Of every pool that does not say it itself.
+    ha: Option<bool>,
     #[serde(default, deserialize_with = "announce")]
     announce: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
@@ -76,6 +74,7 @@ struct PoolTable {
     state: PoolState,
     check: Option<String>,
     check_port: Option<u16>,
+    ha: Option<bool>,
     #[serde(default, deserialize_with = "duration")]
     check_interval: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
@@ -121,7 +120,8 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> 
         |place: &str, detail: &str| ConfigError::Value { place: format!("{path}: {place}"), detail: detail.to_owned() };
     let mut pools = BTreeMap::new();
     for (name, table) in file.pools {
-        let pool = pool(path, &name, table)?;
+        let mut pool = pool(path, &name, table)?;
+        pool.ha = pool.ha.or(file.router.ha);
         pools.insert(name, pool);
     }
     if file.routes.is_empty() {
@@ -137,7 +137,7 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> 
     }
     let routes =
         Routes::new(routes).map_err(|source| ConfigError::Pattern { place: format!("{path}: [[route]]"), source })?;
-    let RouterTable { listen, admin, admin_token_file, state_dir, threads, trusted_proxies, ha, announce, drain } =
+    let RouterTable { listen, admin, admin_token_file, state_dir, threads, trusted_proxies, ha: _, announce, drain } =
         file.router;
     if threads == Some(0) {
         return Err(wrong("[router] threads", "at least one is needed"));
@@ -154,16 +154,12 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> 
         threads,
         trusted_proxies: trusted_proxies
             .map_or_else(PeerRanges::none, |ranges| PeerRanges(ranges.into_iter().map(|Text(range)| range).collect())),
-        stamps: if ha { vec![devshard_ha()] } else { Vec::new() },
         announce: announce.unwrap_or(ANNOUNCE),
         drain: drain.unwrap_or(DRAIN),
         routes,
         pools,
+        remarks: Vec::new(),
     })
-}
-
-fn devshard_ha() -> (HeaderName, HeaderValue) {
-    (HeaderName::from_static("devshard-ha"), HeaderValue::from_static("true"))
 }
 
 fn route(place: &str, table: RouteTable) -> Result<Route<String>, ConfigError> {
@@ -220,6 +216,7 @@ fn pool(path: &Utf8Path, name: &str, table: PoolTable) -> Result<PoolConfig, Con
     pool.settings = PoolSettings { policy: table.policy, versions, state: table.state, ..PoolSettings::default() };
     pool.check = check;
     pool.check_port = table.check_port;
+    pool.ha = table.ha;
     pool.pace.interval = table.check_interval.unwrap_or(pool.pace.interval);
     pool.pace.timeout = table.check_timeout.unwrap_or(pool.pace.timeout);
     pool.settings.detection = pool.detection();
@@ -244,11 +241,11 @@ pub(super) fn quick_start(cli: &Cli) -> Result<Config, ConfigError> {
         state_dir: None,
         threads: cli.threads,
         trusted_proxies: PeerRanges::none(),
-        stamps: Vec::new(),
         announce: Duration::ZERO,
         drain: DRAIN,
         routes,
         pools: BTreeMap::from([(THE_POOL.to_owned(), PoolConfig::of(MemberSource::Hosts(hosts)))]),
+        remarks: Vec::new(),
     })
 }
 

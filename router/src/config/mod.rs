@@ -1,7 +1,8 @@
-//! The configuration: `router.toml`, or the flags of the quick start.
+//! The configuration: `router.toml`, the flags of the quick start, or the environment of the upstream network's router.
 //!
 //! Lives here: what an operator can say, and where it is wrong. Must not live here: a look at the machine.
 
+pub mod environment;
 mod error;
 mod file;
 
@@ -11,7 +12,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use http::{HeaderName, HeaderValue};
 use router_core::members::{Detection, Listed};
 use router_core::pattern::Routes;
 use router_core::pool::{PoolSettings, Versions};
@@ -36,8 +36,6 @@ pub struct Config {
     /// `None`: one for each core.
     pub threads: Option<usize>,
     pub trusted_proxies: PeerRanges,
-    /// Set on every request that goes on.
-    pub stamps: Vec<(HeaderName, HeaderValue)>,
     /// How long it is unready and admits, before it stops; so long whoever is before it may take to notice.
     pub announce: Duration,
     /// How long what is in flight may take to finish after that.
@@ -45,6 +43,8 @@ pub struct Config {
     /// To the name of a pool.
     pub routes: Routes<String>,
     pub pools: BTreeMap<String, PoolConfig>,
+    /// What was said and means nothing here, each with the reason.
+    pub remarks: Vec<String>,
 }
 
 /// Where operators come to.
@@ -63,6 +63,9 @@ pub struct PoolConfig {
     pub check: Check,
     /// Where checks go instead of the port that serves.
     pub check_port: Option<u16>,
+    /// What requests are told of the deployment (`Devshard-Ha`); of `None` they are told nothing, and what a trusted
+    /// proxy says goes on.
+    pub ha: Option<bool>,
     /// When members are asked, and for how long they are waited for.
     pub pace: Pace,
 }
@@ -100,6 +103,10 @@ pub fn of(cli: &Cli) -> Result<Config, ConfigError> {
     if !cli.upstreams.is_empty() {
         return file::quick_start(cli);
     }
+    let set = environment::variables();
+    if cli.config.is_none() && set.contains_key(environment::POOL_HOST) {
+        return environment::of(&set, cli.threads);
+    }
     let path = cli.config.clone().unwrap_or_else(|| DEFAULT_PATH.into());
     let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
     let mut config = file::parse(&path, &text)?;
@@ -115,6 +122,7 @@ impl PoolConfig {
             members,
             check: Check::Auto,
             check_port: None,
+            ha: None,
             pace: Pace { interval: Duration::from_secs(1), timeout: Duration::from_secs(3) },
         }
     }
@@ -137,6 +145,9 @@ impl fmt::Display for Config {
         }
         for (name, pool) in &self.pools {
             writeln!(f, "pool    {name}: {:?}, {}", pool.settings.policy, pool.members)?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "remark  {remark}")?;
         }
         Ok(())
     }

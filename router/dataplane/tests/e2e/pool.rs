@@ -20,7 +20,7 @@ struct Left(Vec<Arc<Target>>);
 impl Pools for InOrder {
     fn begin(&self, _: &str) -> Result<Placed, Refused> {
         let first = Attempt { target: self.0[0].clone(), is_last_resort: false };
-        Ok(Placed { first, choices: Box::new(Left(self.0[1..].to_vec())), class: None })
+        Ok(Placed { first, choices: Box::new(Left(self.0[1..].to_vec())), class: None, stamps: Arc::new([]) })
     }
 }
 
