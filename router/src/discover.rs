@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use camino::Utf8Path;
-use router_core::members::{Address, Listed, Listing};
-use router_core::placement::Weight;
+use router_core::members::{Listed, Listing};
 use tokio::sync::mpsc;
 
 use crate::config::MemberSource;
+use crate::dns::Dns;
 use crate::keeper::Event;
 
 /// How often DNS is asked, and a file looked at.
@@ -19,21 +19,26 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(crate) fn written(source: &MemberSource) -> Option<Listing> {
     match source {
         MemberSource::Hosts(hosts) => Some(Listing::Written(hosts.clone())),
-        MemberSource::Dns { .. } => None,
+        MemberSource::Dns(_) => None,
         MemberSource::File(path) => read(path).ok(),
     }
 }
 
 /// Tells of every change, for as long as somebody listens.
 pub(crate) async fn follow(source: MemberSource, tell: mpsc::Sender<Event>) {
+    let dns = match &source {
+        MemberSource::Dns(source) => Some(Dns::new(source)),
+        MemberSource::Hosts(_) | MemberSource::File(_) => None,
+    };
     let mut last = written(&source);
     let mut complaint: Option<String> = None;
     loop {
-        let listed = match &source {
-            // It changes with the configuration.
-            MemberSource::Hosts(_) => return,
-            MemberSource::Dns { name, port } => resolve(name, *port).await,
-            MemberSource::File(path) => read(path),
+        let listed = match (&source, &dns) {
+            (MemberSource::File(path), _) => read(path),
+            (MemberSource::Dns(_), Some(Ok(dns))) => dns.ask().await,
+            (MemberSource::Dns(_), Some(Err(error))) => Err(error.clone()),
+            // They change with the configuration.
+            (MemberSource::Hosts(_), _) | (MemberSource::Dns(_), None) => return,
         };
         let listing = match listed {
             Ok(listing) => {
@@ -50,7 +55,7 @@ pub(crate) async fn follow(source: MemberSource, tell: mpsc::Sender<Event>) {
         };
         // What DNS leaves out is believed the second time, so that every answer counts.
         let is_news = match (&source, &listing) {
-            (MemberSource::Dns { .. }, Listing::Resolved(_) | Listing::Written(_)) | (_, Listing::Failed) => true,
+            (MemberSource::Dns(_), Listing::Resolved(_) | Listing::Written(_)) | (_, Listing::Failed) => true,
             (MemberSource::File(_) | MemberSource::Hosts(_), _) => last.as_ref() != Some(&listing),
         };
         if is_news {
@@ -66,15 +71,6 @@ pub(crate) async fn follow(source: MemberSource, tell: mpsc::Sender<Event>) {
     }
 }
 
-async fn resolve(name: &str, port: u16) -> Result<Listing, String> {
-    let found = tokio::net::lookup_host((name, port)).await.map_err(|error| format!("{name}: {error}"))?;
-    let listed = found.filter_map(|address| {
-        let address = Address::new(&address.to_string()).ok()?;
-        Some(Listed { id: None, address, weight: Weight::DEFAULT })
-    });
-    Ok(Listing::Resolved(listed.collect()))
-}
-
 fn read(path: &Utf8Path) -> Result<Listing, String> {
     let text = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
     let listed: Vec<Listed> = serde_json::from_slice(&text).map_err(|error| format!("{path}: {error}"))?;
@@ -84,6 +80,7 @@ fn read(path: &Utf8Path) -> Result<Listing, String> {
 #[cfg(test)]
 mod tests {
     use camino::Utf8PathBuf;
+    use router_core::placement::Weight;
 
     use super::*;
 
@@ -120,14 +117,5 @@ mod tests {
         }
         drop(events);
         following.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_name_is_resolved_and_one_that_is_none_is_an_error() {
-        match resolve("localhost", 8080).await.unwrap() {
-            Listing::Resolved(hosts) => assert!(hosts.iter().any(|host| host.address.as_str() == "127.0.0.1:8080")),
-            other @ (Listing::Written(_) | Listing::Failed) => panic!("{other:?}"),
-        }
-        assert!(resolve("there.is.no.such.host.invalid", 1).await.is_err());
     }
 }

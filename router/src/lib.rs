@@ -17,6 +17,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 mod discover;
+pub mod dns;
 mod front;
 mod keeper;
 mod memory;

@@ -12,6 +12,7 @@ use supervisor_protocol::VersionName;
 
 use super::file::{ANNOUNCE, DRAIN};
 use super::{AdminConfig, Config, ConfigError, MemberSource, PoolConfig};
+use crate::dns::{DnsSource, Question};
 
 /// With this one set, and neither a file nor flags, the environment is the configuration.
 pub(super) const POOL_HOST: &str = "VERSIOND_POOL_HOST";
@@ -79,7 +80,10 @@ pub(super) fn of(set: &Variables, threads: Option<usize>) -> Result<Config, Conf
     };
     let legacy = names("VERSIOND_NON_HA_VERSIONS", value("VERSIOND_NON_HA_VERSIONS").unwrap_or_default())?;
 
-    let members = |name: &str| MemberSource::Dns { name: name.to_owned(), port };
+    let members = |name: &str| {
+        let question = Question::Addresses { name: name.to_owned(), port };
+        MemberSource::Dns(DnsSource { question, server: None })
+    };
     let together = |members| PoolConfig {
         settings: PoolSettings { versions: Versions::Together, ..PoolSettings::default() },
         ..PoolConfig::of(members)
@@ -189,7 +193,10 @@ mod tests {
         assert_eq!(leads(&config, "/sessions/7/diffs"), to("hosts", "7", None));
         assert_eq!(leads(&config, "/stats/shards/7"), to("hosts", "7", None));
         assert_eq!(leads(&config, "/healthz"), None);
-        let dns = |name: &str| MemberSource::Dns { name: name.to_owned(), port: 8080 };
+        let dns = |name: &str| {
+            let question = Question::Addresses { name: name.to_owned(), port: 8080 };
+            MemberSource::Dns(DnsSource { question, server: None })
+        };
         assert_eq!(config.pools["sessions"].members, dns("versiond-pool"));
         assert_eq!(config.pools["legacy"].members, dns("versiond"));
         assert_eq!((config.pools["sessions"].ha, config.pools["legacy"].ha), (Some(true), Some(false)));

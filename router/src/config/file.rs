@@ -15,6 +15,7 @@ use supervisor_protocol::time::parse_duration;
 
 use super::{AdminConfig, Check, Config, ConfigError, MemberSource, PoolConfig};
 use crate::cli::Cli;
+use crate::dns::{DnsSource, Question};
 
 /// Longer than the window in which a load balancer before a router notices that it is unready.
 pub(super) const ANNOUNCE: Duration = Duration::from_secs(8);
@@ -42,6 +43,8 @@ struct RouterTable {
     state_dir: Option<Utf8PathBuf>,
     threads: Option<usize>,
     trusted_proxies: Option<Vec<Text<PeerRange>>>,
+    /// Who is asked for the names of pools.
+    resolver: Option<SocketAddr>,
     /// Of every pool that does not say it itself.
     ha: Option<bool>,
     #[serde(default, deserialize_with = "announce")]
@@ -120,7 +123,7 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> 
         |place: &str, detail: &str| ConfigError::Value { place: format!("{path}: {place}"), detail: detail.to_owned() };
     let mut pools = BTreeMap::new();
     for (name, table) in file.pools {
-        let mut pool = pool(path, &name, table)?;
+        let mut pool = pool(path, &name, table, file.router.resolver)?;
         pool.ha = pool.ha.or(file.router.ha);
         pools.insert(name, pool);
     }
@@ -137,7 +140,7 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> 
     }
     let routes =
         Routes::new(routes).map_err(|source| ConfigError::Pattern { place: format!("{path}: [[route]]"), source })?;
-    let RouterTable { listen, admin, admin_token_file, state_dir, threads, trusted_proxies, ha: _, announce, drain } =
+    let RouterTable { listen, admin, admin_token_file, state_dir, threads, trusted_proxies, announce, drain, .. } =
         file.router;
     if threads == Some(0) {
         return Err(wrong("[router] threads", "at least one is needed"));
@@ -172,7 +175,7 @@ fn route(place: &str, table: RouteTable) -> Result<Route<String>, ConfigError> {
     Ok(Route { pattern, key, to: table.pool })
 }
 
-fn pool(path: &Utf8Path, name: &str, table: PoolTable) -> Result<PoolConfig, ConfigError> {
+fn pool(path: &Utf8Path, name: &str, table: PoolTable, server: Option<SocketAddr>) -> Result<PoolConfig, ConfigError> {
     let place = |key: &str| format!("{path}: [pool.{name}] {key}");
     let wrong = |key: &str, detail: &str| ConfigError::Value { place: place(key), detail: detail.to_owned() };
     let members = match (table.hosts, table.dns, table.file) {
@@ -189,11 +192,10 @@ fn pool(path: &Utf8Path, name: &str, table: PoolTable) -> Result<PoolConfig, Con
             MemberSource::Hosts(listed)
         }
         (None, Some(dns), None) => {
-            let (name, port) = dns
-                .rsplit_once(':')
-                .and_then(|(name, port)| Some((name.to_owned(), port.parse::<u16>().ok()?)))
-                .ok_or_else(|| wrong("dns", "it is `name:port`"))?;
-            MemberSource::Dns { name, port }
+            let question = Question::parse(&dns);
+            let question =
+                question.ok_or_else(|| wrong("dns", "it is `name:port`, or a service such as `_name._tcp.domain`"))?;
+            MemberSource::Dns(DnsSource { question, server })
         }
         (None, None, Some(file)) => MemberSource::File(file),
         _ => return Err(wrong("", "exactly one of hosts, dns and file names its members")),
@@ -257,6 +259,7 @@ mod tests {
 [router]
 listen = "0.0.0.0:8080"
 admin = "127.0.0.1:8404"
+resolver = "10.0.0.2:53"
 announce = "none"
 [[route]]
 match = "/devshard/{version}/sessions/{session}/*"
@@ -290,7 +293,8 @@ dns = "edge-api:9000"
         assert_eq!(pool.settings.detection.window, Duration::from_secs(8));
         let MemberSource::Hosts(hosts) = &pool.members else { panic!("{:?}", pool.members) };
         assert_eq!((hosts[0].id.as_ref().unwrap().as_str(), hosts[1].weight.0), ("gpu-1", 2));
-        let dns = MemberSource::Dns { name: "edge-api".to_owned(), port: 9000 };
+        let question = Question::Addresses { name: "edge-api".to_owned(), port: 9000 };
+        let dns = MemberSource::Dns(DnsSource { question, server: Some("10.0.0.2:53".parse().unwrap()) });
         assert_eq!((config.pools["edge-api"].members.clone(), config.announce), (dns, Duration::ZERO));
     }
 
@@ -299,7 +303,7 @@ dns = "edge-api:9000"
         for (from, to, said) in [
             ("listen = \"0.0.0.0:8080\"", "listen = \"8080\"", "line 3"),
             ("announce = \"none\"", "anounce = \"none\"", "anounce"),
-            ("\"2s\"", "\"2\"", "line 16"),
+            ("\"2s\"", "\"2\"", "line 17"),
             ("pool = \"edge-api\"", "pool = \"edge\"", "[[route]] number 2, pool: there is no [pool.edge]"),
             ("gpu-1=10.0.0.1:8080", "gpu-1=10.0.0.1", "[pool.devshard] hosts"),
             ("key = \"{session}\"", "key = \"{sesion}\"", "[[route]] number 1"),

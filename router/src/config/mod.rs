@@ -21,6 +21,7 @@ pub use error::ConfigError;
 pub use supervisor_protocol::error::chain;
 
 use crate::cli::Cli;
+use crate::dns::DnsSource;
 use crate::pace::Pace;
 
 /// Where the file is looked for when nothing else is said.
@@ -74,11 +75,7 @@ pub struct PoolConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberSource {
     Hosts(Vec<Listed>),
-    /// Every address of a name, with this port.
-    Dns {
-        name: String,
-        port: u16,
-    },
+    Dns(DnsSource),
     /// A JSON array of `{"id", "address", "weight"}`, read again whenever it changes.
     File(Utf8PathBuf),
 }
@@ -160,7 +157,7 @@ impl fmt::Display for MemberSource {
                 let names: Vec<&str> = hosts.iter().map(|host| host.address.as_str()).collect();
                 write!(f, "{}", names.join(", "))
             }
-            MemberSource::Dns { name, port } => write!(f, "the addresses of {name}, port {port}"),
+            MemberSource::Dns(source) => source.fmt(f),
             MemberSource::File(path) => write!(f, "{path}"),
         }
     }
