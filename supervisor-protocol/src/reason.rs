@@ -83,6 +83,16 @@ pub enum Reason {
     Quiescing { generation: u64, forecast_ms: u64, bound_ms: u64 },
     /// Requests wait while the old generation stops and the new one starts.
     Holding { generation: u64, left_ms: u64 },
+    /// A host that comes earlier in the order has not changed yet, or has not been heard.
+    PeerFirst { peer: String },
+    /// A host that comes earlier in the order does not answer; after that time it is passed.
+    PeerSilent { peer: String, left_ms: u64 },
+    /// Another host leaves the slot to its peers, or is about to.
+    PeerEvacuating { peer: String, retry_in_ms: u64 },
+    /// No other host could serve meanwhile.
+    NoPeerReady,
+    /// The slot is left to other hosts: routers move on, then the old generation stops and this one starts.
+    Evacuating { generation: u64, left_ms: u64 },
     /// These bytes may not run: the catalog or an operator denies them.
     Denied { sha256: String },
     /// The release is not in force yet; it is staged ahead.
@@ -137,6 +147,11 @@ impl Reason {
             Reason::RollbackUnsafe { .. } => "rollback_unsafe",
             Reason::Quiescing { .. } => "quiescing",
             Reason::Holding { .. } => "holding",
+            Reason::PeerFirst { .. } => "peer_first",
+            Reason::PeerSilent { .. } => "peer_silent",
+            Reason::PeerEvacuating { .. } => "peer_evacuating",
+            Reason::NoPeerReady => "no_peer_ready",
+            Reason::Evacuating { .. } => "evacuating",
             Reason::Denied { .. } => "denied",
             Reason::NotYetActive { .. } => "not_yet_active",
             Reason::Untrusted { .. } => "untrusted",
@@ -245,6 +260,26 @@ impl fmt::Display for Reason {
             Reason::Holding { generation, left_ms } => {
                 write!(f, "requests wait while g{generation} stops and its successor starts; {} left", Span(*left_ms))
             }
+            Reason::PeerFirst { peer } => {
+                write!(
+                    f,
+                    "one host at a time, and {peer} comes first: `versionctl approve --force-order` goes before it"
+                )
+            }
+            Reason::PeerSilent { peer, left_ms } => write!(
+                f,
+                "{peer} comes first and does not answer; passed in {}, or by `versionctl approve --force-order`",
+                Span(*left_ms)
+            ),
+            Reason::PeerEvacuating { peer, .. } => write!(f, "one host at a time, and {peer} leaves the slot just now"),
+            Reason::NoPeerReady => f.write_str(
+                "no other host is ready to serve meanwhile; `versionctl approve --accept-downtime` goes without one",
+            ),
+            Reason::Evacuating { generation, left_ms } => write!(
+                f,
+                "the slot is left to other hosts so that g{generation} can start; routers have {} more",
+                Span(*left_ms)
+            ),
             Reason::Denied { sha256 } => write!(f, "{} may not run: it is denied", short(sha256)),
             Reason::NotYetActive { height: Some(height), activates_at } => {
                 write!(f, "staged for height {activates_at}; the chain has been seen at {height}")

@@ -6,7 +6,7 @@
 //!
 //! - [`catalog`]: documents that say what should run, and what a host may believe of them.
 //! - [`slot`]: a slot's generations and the loop from inputs to steps; `plan` chooses the steps,
-//!   [`generation`] is the machine they move. `goals` says what should come, [`strategy`] how, `rollback`
+//!   [`generation`] is the machine they move. `goals` says what should come, [`strategy`] how, [`evacuate`] on which host first, `rollback`
 //!   what is taken back, [`errors`] how often a build fails its clients; [`policy`] is the configuration's word and [`memory`] what outlives a restart.
 //! - [`replay`]: what a slot was told, kept so that the same steps follow from it elsewhere.
 //! - [`schema`]: which builds wait for the step of another one.
@@ -16,6 +16,7 @@
 pub mod budget;
 pub mod catalog;
 pub mod errors;
+pub mod evacuate;
 pub mod generation;
 mod goals;
 pub mod host;

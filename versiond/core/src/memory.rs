@@ -206,6 +206,11 @@ impl Memory {
         self.approved.as_ref().is_some_and(|approved| approved.sha256 == *sha256 && approved.accept_downtime)
     }
 
+    /// And to not waiting for the hosts that come earlier.
+    pub(crate) fn forces_order(&self, sha256: &Sha256) -> bool {
+        self.approved.as_ref().is_some_and(|approved| approved.sha256 == *sha256 && approved.force_order)
+    }
+
     /// Whether these bytes were taken back.
     pub(crate) fn took_back(&self, sha256: &Sha256) -> bool {
         self.rolled_back.as_ref().is_some_and(|rolled_back| rolled_back.sha256 == *sha256)

@@ -15,6 +15,7 @@ use supervisor_protocol::admin::DrainCause;
 use supervisor_protocol::{Generation, Tick};
 
 use crate::catalog::Artifact;
+use crate::evacuate::Stage;
 use crate::generation::{Drain, Gen, State};
 use crate::goals::{self, ahead_of, goals, is_paused, next_try, start_gate};
 use crate::slot::{Absent, Slot, Step, Want};
@@ -122,7 +123,12 @@ fn swap_wakes(slot: &Slot) -> impl Iterator<Item = (Tick, &'static str)> {
         Opening::Closed { .. } | Opening::Open { .. } => None,
     };
     let again = slot.next_hold.filter(|_| waiting.is_some()).map(|at| (at, "next hold"));
-    let wakes = [trial, empty, covered, told, jitter, opens, again].into_iter().flatten();
+    let claim = slot.next_claim.filter(|_| waiting.is_some()).map(|at| (at, "next claim"));
+    let leaves = slot.evacuation.and_then(|evacuation| match evacuation.stage {
+        Stage::Leaving { until } => Some((until, "routers move on")),
+        Stage::Claiming | Stage::Claimed { .. } | Stage::Away => None,
+    });
+    let wakes = [trial, empty, covered, told, jitter, opens, again, claim, leaves].into_iter().flatten();
     wakes.filter(|(at, _)| *at > slot.seen)
 }
 
@@ -250,6 +256,7 @@ fn wanted(slot: &Slot, context: &Context) -> Option<Step> {
             Next::Hold { old, expected, empty_by } => {
                 Some(Step::Hold { old, new: candidate.number, until: expected, empty_by })
             }
+            Next::Evacuate(step) => Some(Step::Evacuate(candidate.number, step)),
             Next::Wait(_) => None,
         },
         State::Ready { .. } => Some(Step::Publish { new: candidate.number, old: serving }),

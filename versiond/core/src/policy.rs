@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use supervisor_protocol::Sha256;
 
 use crate::errors::ErrorRule;
+use crate::evacuate::Neighbours;
 
 /// Who says yes to a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct Policy {
     /// When errors take back what is on trial; `None` = never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<ErrorRule>,
+    /// Who can take the slot over while it is away here; `None` = nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evacuate: Option<Neighbours>,
 }
 
 impl Policy {

@@ -100,7 +100,7 @@ fn candidate_reason(slot: &Slot, candidate: &Gen, now: Tick) -> Option<Reason> {
         State::Waiting { .. } if slot.holding.is_some() => None,
         State::Waiting { .. } => match strategy::next(slot, candidate, now) {
             Next::Wait(reason) => Some(reason),
-            Next::Start | Next::Hold { .. } => None,
+            Next::Start | Next::Hold { .. } | Next::Evacuate(_) => None,
         },
         State::Starting { .. } => Some(Reason::NotReady {
             generation: candidate.number.0,
@@ -161,6 +161,11 @@ fn with_retry(reason: &Reason, left_ms: u64) -> Reason {
         | Reason::RollbackUnsafe { .. }
         | Reason::Quiescing { .. }
         | Reason::Holding { .. }
+        | Reason::PeerFirst { .. }
+        | Reason::PeerSilent { .. }
+        | Reason::PeerEvacuating { .. }
+        | Reason::NoPeerReady
+        | Reason::Evacuating { .. }
         | Reason::Denied { .. }
         | Reason::NotYetActive { .. }
         | Reason::Untrusted { .. }

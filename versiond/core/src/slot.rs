@@ -13,10 +13,11 @@ mod pulse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use supervisor_protocol::{ByClass, Generation, Reason, Sha256, Tick};
+use supervisor_protocol::{ByClass, Generation, HostId, Reason, Sha256, Tick};
 
 use crate::catalog::Artifact;
 use crate::errors::{Tally, Usual};
+use crate::evacuate::{Evacuation, Peer, Stage};
 use crate::generation::{Failure, Gen, State};
 use crate::goals;
 use crate::memory::Memory;
@@ -53,6 +54,10 @@ pub struct Slot {
     pub(crate) trial: Option<Trial>,
     pub(crate) quiescing: Option<Quiescing>,
     pub(crate) holding: Option<Holding>,
+    pub(crate) evacuation: Option<Evacuation>,
+    pub(crate) peers: BTreeMap<HostId, Peer>,
+    /// After stepping back from an evacuation: when the next may be claimed.
+    pub(crate) next_claim: Option<Tick>,
     /// After a hold that came to nothing: when the next may begin.
     pub(crate) next_hold: Option<Tick>,
     /// The serving generation that an operator wants another life for.
@@ -114,6 +119,9 @@ impl Slot {
             trial: None,
             quiescing: None,
             holding: None,
+            evacuation: None,
+            peers: BTreeMap::new(),
+            next_claim: None,
             next_hold: None,
             restart: None,
             opening: Opening::Open { closes: None },
@@ -229,9 +237,20 @@ impl Slot {
         Some((way, goals::warm(self, way)))
     }
 
-    /// Whether a router may send it requests: what serves is ready, or they wait no longer than they may.
+    /// Whether it is shown that the slot is taken away from this host for a change, or about to be.
+    #[must_use]
+    pub fn is_evacuating(&self) -> bool {
+        self.evacuation.is_some()
+    }
+
+    /// Whether a router may send it requests: what serves is ready, or they wait no longer than they may; and it is
+    /// not left to other hosts.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        match self.evacuation.map(|evacuation| evacuation.stage) {
+            None | Some(Stage::Claiming | Stage::Claimed { .. }) => {}
+            Some(Stage::Leaving { .. } | Stage::Away) => return false,
+        }
         let held = || self.holding.as_ref().is_some_and(|holding| holding.covered_until.is_some());
         self.serving().map_or_else(held, Gen::is_live)
     }
@@ -241,6 +260,13 @@ impl Slot {
     #[must_use]
     pub fn wants_forecast(&self, now: Tick) -> Option<Generation> {
         strategy::wants_forecast(self, now)
+    }
+
+    /// Whether peers decide when a change may be made: the shell asks each of them, again and again until it is told
+    /// otherwise, and answers with `Input::Peer`.
+    #[must_use]
+    pub fn wants_peers(&self, now: Tick) -> bool {
+        strategy::wants_peers(self, now)
     }
 
     /// The generations whose answers are counted: the shell gives `Input::Answers` of each, again and again.

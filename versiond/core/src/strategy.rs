@@ -10,6 +10,7 @@ use supervisor_protocol::time::millis;
 use supervisor_protocol::{Generation, Reason, Tick};
 
 use crate::budget::Span;
+use crate::evacuate::{self, Evacuate, Stage};
 use crate::generation::{Facts, Gen};
 use crate::goals::{self, ahead_of, is_waiting, start_gate};
 use crate::slot::Slot;
@@ -29,6 +30,8 @@ pub enum Strategy {
     Overlap,
     /// Requests wait while the old one stops and the new one starts.
     Hold,
+    /// Routers send them to other hosts meanwhile, one host after the other.
+    Evacuate,
     /// Neither fits: not without an operator's yes to being away.
     NeedsWindow,
 }
@@ -53,6 +56,7 @@ pub(crate) enum Next {
         empty_by: Option<Tick>,
         expected: Tick,
     },
+    Evacuate(Evacuate),
     Wait(Reason),
 }
 
@@ -86,11 +90,10 @@ fn room(slot: &Slot) -> Option<Duration> {
 /// What comes next for a described candidate. It starts alone, or beside one other when both may share: what
 /// serves, or what drains after a removal or beside a crash, for then nothing else serves the slot.
 pub(crate) fn next(slot: &Slot, candidate: &Gen, now: Tick) -> Next {
-    if let Some(reason) = start_gate(slot, &candidate.artifact, now) {
-        return Next::Wait(reason);
-    }
-    if let Some(reason) = in_the_way(slot, candidate) {
-        return Next::Wait(reason);
+    if let Some(reason) = start_gate(slot, &candidate.artifact, now).or_else(|| in_the_way(slot, candidate)) {
+        // Nobody waits for it with the slot half given away.
+        let given = slot.evacuation.is_some_and(|one| one.new == candidate.number && one.stage != Stage::Away);
+        return if given { Next::Evacuate(Evacuate::StepBack) } else { Next::Wait(reason) };
     }
     if let Some(serving) = slot.serving().filter(|serving| apart(serving, candidate)) {
         return hold(slot, candidate, serving, now);
@@ -140,15 +143,59 @@ fn hold(slot: &Slot, candidate: &Gen, serving: &Gen, now: Tick) -> Next {
         let expected = now.after(empty.saturating_add(stop).saturating_add(start));
         return Next::Hold { old: serving.number, empty_by: None, expected };
     }
-    let Some(room) = room(slot) else { return Next::Wait(too_long(slot, serving, candidate, Duration::ZERO)) };
+    let Some(room) = room(slot) else {
+        return evacuate_or_wait(slot, candidate, serving, too_long(slot, serving, candidate, Duration::ZERO), now);
+    };
     let paused = slot.next_hold.is_some_and(|next| next > now);
     match forecast.filter(|_| !paused) {
         Some(empty) if empty <= room => {
             let expected = now.after(empty.saturating_add(stop).saturating_add(start));
             Next::Hold { old: serving.number, empty_by: Some(now.after(room)), expected }
         }
-        Some(_) | None => Next::Wait(quiescing(slot, candidate, serving, room, now)),
+        Some(_) | None => {
+            evacuate_or_wait(slot, candidate, serving, quiescing(slot, candidate, serving, room, now), now)
+        }
     }
+}
+
+/// What takes longer than requests may wait is left to peers, where there are any.
+fn evacuate_or_wait(slot: &Slot, candidate: &Gen, serving: &Gen, reason: Reason, now: Tick) -> Next {
+    let begun = slot.evacuation.is_some_and(|evacuation| evacuation.new == candidate.number);
+    let needs_window = begun || matches!(reason, Reason::NeedsWindow { .. });
+    let neighbours = slot.policy.evacuate.as_ref();
+    let Some(neighbours) = neighbours.filter(|_| needs_window && evacuate::fits(slot, serving, candidate)) else {
+        return Next::Wait(reason);
+    };
+    match evacuate::next(slot, neighbours, candidate, now) {
+        evacuate::Next::Do(step) => Next::Evacuate(step),
+        evacuate::Next::Wait(reason) => Next::Wait(reason),
+        evacuate::Next::Go => {
+            let (start, stop) = start_and_stop(slot);
+            let expected = now.after(stop.saturating_add(start));
+            Next::Hold { old: serving.number, empty_by: None, expected }
+        }
+    }
+}
+
+/// Whether peers decide when the change may be made.
+pub(crate) fn wants_peers(slot: &Slot, now: Tick) -> bool {
+    let Some(candidate) = slot.candidate().filter(|candidate| is_waiting(candidate)) else { return false };
+    match next(slot, candidate, now) {
+        Next::Evacuate(_) => true,
+        Next::Wait(reason) => is_of_peers(&reason),
+        Next::Start | Next::Hold { .. } => false,
+    }
+}
+
+const fn is_of_peers(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::PeerFirst { .. }
+            | Reason::PeerSilent { .. }
+            | Reason::PeerEvacuating { .. }
+            | Reason::NoPeerReady
+            | Reason::Evacuating { .. }
+    )
 }
 
 fn quiescing(slot: &Slot, candidate: &Gen, serving: &Gen, room: Duration, now: Tick) -> Reason {
@@ -215,15 +262,22 @@ pub(crate) fn outlook(slot: &Slot, now: Tick) -> Outlook {
     let strategy = described.map(|candidate| match serving {
         Some(serving) if apart(serving, candidate) => match next(slot, candidate, now) {
             Next::Wait(Reason::NeedsWindow { .. }) => Strategy::NeedsWindow,
-            Next::Wait(_) | Next::Hold { .. } | Next::Start if room(slot).is_none() => Strategy::NeedsWindow,
+            Next::Evacuate(_) => Strategy::Evacuate,
+            Next::Wait(reason) if is_of_peers(&reason) => Strategy::Evacuate,
+            Next::Wait(_) | Next::Hold { .. } | Next::Start if room(slot).is_none() => {
+                if evacuate::fits(slot, serving, candidate) { Strategy::Evacuate } else { Strategy::NeedsWindow }
+            }
             Next::Wait(_) | Next::Hold { .. } | Next::Start => Strategy::Hold,
         },
+        None if slot.evacuation.is_some() => Strategy::Evacuate,
         None if slot.holding.is_some() => Strategy::Hold,
         Some(_) | None => Strategy::Overlap,
     });
     let empty = slot.quiescing.as_ref().map_or(0, |quiescing| quiescing.forecast_ms);
     let away = match strategy {
-        Some(Strategy::Hold | Strategy::NeedsWindow) => millis(start.saturating_add(stop)).saturating_add(empty),
+        Some(Strategy::Hold | Strategy::Evacuate | Strategy::NeedsWindow) => {
+            millis(start.saturating_add(stop)).saturating_add(empty)
+        }
         Some(Strategy::Overlap) | None => 0,
     };
     Outlook { strategy, away_ms: away, blocked_by: slot.reasons(now) }

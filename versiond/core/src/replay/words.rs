@@ -6,6 +6,7 @@ use supervisor_protocol::time::millis;
 use supervisor_protocol::{ByClass, Sha256, StreamClass, Tick};
 
 use super::Act;
+use crate::evacuate::{Evacuate, Word};
 use crate::generation::{Exit, Facts, Probe};
 use crate::policy::Mode;
 use crate::slot::{Absent, Failed, Input, NotLaunched, Step, Want};
@@ -46,6 +47,11 @@ pub fn step_line(step: &Step, digits: usize) -> String {
             let empty = empty_by.map(|by| format!(", {old} empty by {}", seconds(by))).unwrap_or_default();
             format!("hold {old} for {new}, expected at {}{empty}", seconds(*until))
         }
+        Step::Evacuate(new, Evacuate::Claim) => format!("evacuate for {new}: claim"),
+        Step::Evacuate(new, Evacuate::Leave { until }) => {
+            format!("evacuate for {new}: leave until {}", seconds(*until))
+        }
+        Step::Evacuate(new, Evacuate::StepBack) => format!("evacuate for {new}: step back"),
         Step::Park(number, end) => format!("park {number}: {:?} took {} ms, {:?}", end.cause, end.took_ms, end.outcome),
         Step::Withdraw(number, absent) => format!("withdraw {number}: {}", absent_line(*absent)),
         Step::Absent(absent) => format!("absent: {}", absent_line(*absent)),
@@ -96,6 +102,16 @@ fn input_line(input: &Input, digits: usize) -> String {
         Input::Leases(number, leases) => format!("leases {number}{}", leases_line(leases)),
         Input::ChildLoad(number, inflight) => format!("child {number} {inflight}"),
         Input::Forecast(number, ms) => format!("forecast {number} {ms}ms"),
+        Input::Peer { host, asked, word: None } => format!("peer {host} at {}: silent", seconds(*asked)),
+        Input::Peer { host, asked, word: Some(Word::Absent) } => format!("peer {host} at {}: absent", seconds(*asked)),
+        Input::Peer { host, asked, word: Some(Word::Slot { ready, sha256, failed, evacuating }) } => {
+            let hash = |sha256: &Option<Sha256>| sha256.map_or_else(|| "nothing".to_owned(), |one| short(&one, digits));
+            let failed = failed.map(|one| format!(" failed {}", short(&one, digits))).unwrap_or_default();
+            let (ready, evacuating) =
+                (if *ready { "ready" } else { "unready" }, if *evacuating { " evacuating" } else { "" });
+            format!("peer {host} at {}: {ready} {}{failed}{evacuating}", seconds(*asked), hash(sha256))
+        }
+        Input::Claimed(number) => format!("claimed {number}"),
         Input::Answers(number, answers) => format!("answers {number} {answers} wrong"),
         Input::Exited(number, Exit::Code(code)) => format!("exit {number} code={code}"),
         Input::Exited(number, Exit::Signal(signal)) => format!("exit {number} signal={signal}"),

@@ -6,6 +6,7 @@ use supervisor_protocol::admin::{DrainCause, DrainOutcome};
 use supervisor_protocol::contract::StateKind;
 use supervisor_protocol::{Generation, Reason, Tick};
 
+use crate::evacuate::{self, Evacuate, Evacuation, Stage};
 use crate::generation::{Drain, Ending, Gen, State};
 use crate::plan;
 use crate::rollback;
@@ -44,8 +45,23 @@ impl Slot {
                     empty_by: *empty_by,
                     covered_until: (*until <= bound).then_some(bound),
                 });
+                if let Some(evacuation) = &mut self.evacuation {
+                    evacuation.stage = Stage::Away;
+                }
                 self.absent = Some(Absent::Hold { until: Some(*until) });
                 self.retire(*old, self.swap_cause(*old), Some(*new), None, now);
+            }
+            Step::Evacuate(new, Evacuate::Claim) => {
+                self.evacuation = Some(Evacuation { new: *new, stage: Stage::Claiming });
+            }
+            Step::Evacuate(new, Evacuate::Leave { until }) => {
+                self.evacuation = Some(Evacuation { new: *new, stage: Stage::Leaving { until: *until } });
+            }
+            Step::Evacuate(new, Evacuate::StepBack) => {
+                self.evacuation = None;
+                let neighbours = self.policy.evacuate.as_ref();
+                let sha256 = self.generations.get(new).map(Gen::sha256);
+                self.next_claim = neighbours.zip(sha256).map(|(all, sha256)| evacuate::next_claim(all, &sha256, now));
             }
             Step::Withdraw(number, absent) => {
                 self.absent = Some(*absent);
@@ -89,6 +105,7 @@ impl Slot {
         }
         self.absent = None;
         self.holding = None;
+        self.evacuation = None;
         self.quiescing = None;
         self.restart = self.restart.filter(|restart| *restart == new);
         let Some(serving) = self.generations.get(&new) else { return };

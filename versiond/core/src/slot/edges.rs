@@ -6,6 +6,7 @@ use supervisor_protocol::admin::{DrainCause, DrainOutcome};
 use supervisor_protocol::time::millis;
 use supervisor_protocol::{Generation, Reason, Sha256, Tick};
 
+use crate::evacuate::Stage;
 use crate::generation::{Drain, Ending, Exit, Failure, State};
 use crate::goals;
 use crate::memory::{Memory, RollbackCause, RolledBack};
@@ -114,6 +115,21 @@ impl Slot {
                 }
                 Vec::new()
             }
+            Input::Peer { host, asked, word } => {
+                let known = self.policy.evacuate.as_ref().is_some_and(|neighbours| neighbours.others.contains(&host));
+                if known {
+                    self.peers.entry(host).or_default().heard(asked, word);
+                }
+                Vec::new()
+            }
+            Input::Claimed(number) => {
+                if let Some(evacuation) = self.evacuation.as_mut().filter(|evacuation| evacuation.new == number)
+                    && evacuation.stage == Stage::Claiming
+                {
+                    evacuation.stage = Stage::Claimed { at: now };
+                }
+                Vec::new()
+            }
             Input::Answers(number, answers) => {
                 self.answered(number, answers, now);
                 Vec::new()
@@ -139,14 +155,19 @@ impl Slot {
             Want::Stop { deadline } => {
                 self.shorten_drains(deadline);
                 self.holding = None;
+                self.evacuation = None;
             }
             // What is approved anew one day begins anew.
             Want::Nothing => {
                 self.memory = Memory::default();
                 self.trial = None;
                 self.holding = None;
+                self.evacuation = None;
             }
-            Want::Force => self.holding = None,
+            Want::Force => {
+                self.holding = None;
+                self.evacuation = None;
+            }
             Want::Serve(_) | Want::Keep(_) => {}
         }
         self.want = want;
@@ -294,6 +315,8 @@ impl Slot {
         self.generations.remove(&number);
         self.holding = self.holding.take().filter(|holding| holding.new != number);
         self.quiescing = self.quiescing.take().filter(|quiescing| quiescing.candidate != number);
+        // One that has taken the slot away gives it back when something serves.
+        self.evacuation = self.evacuation.filter(|one| one.new != number || one.stage == Stage::Away);
         self.restart = self.restart.filter(|restart| *restart != number);
         self.leases.remove(&number);
         self.child_load.remove(&number);
@@ -310,6 +333,7 @@ impl Slot {
             holding.covered_until = holding.covered_until.filter(|until| *until > now);
         }
         self.next_hold = self.next_hold.filter(|next| *next > now);
+        self.next_claim = self.next_claim.filter(|next| *next > now);
         match self.opening {
             Opening::Closed { opens } if opens <= now => self.opening = Opening::Open { closes: None },
             Opening::Closed { .. } | Opening::Open { .. } => {}

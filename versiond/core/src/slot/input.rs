@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
+use supervisor_protocol::{ByClass, Generation, HostId, Reason, Sha256, StreamClass, Tick};
 
 use crate::catalog::Artifact;
 use crate::errors::Answers;
+use crate::evacuate::{Evacuate, Word};
 use crate::generation::{DrainEnd, Exit, Facts, Probe};
 use crate::window::Opening;
 
@@ -48,6 +49,14 @@ pub enum Input {
     ChildLoad(Generation, u64),
     /// In how many milliseconds the work of what serves is expected to be done, were it withdrawn now.
     Forecast(Generation, u64),
+    /// What came of a question to a peer that was asked then; `None` = no answer.
+    Peer {
+        host: HostId,
+        asked: Tick,
+        word: Option<Word>,
+    },
+    /// It is shown since now that the slot is evacuated.
+    Claimed(Generation),
     /// What a generation has answered since it began, by the data plane.
     Answers(Generation, Answers),
     Exited(Generation, Exit),
@@ -101,6 +110,8 @@ pub enum Step {
     /// Take the target away for a moment: requests wait until its successor serves. It is given up when the old
     /// one has not emptied in time.
     Hold { old: Generation, new: Generation, until: Tick, empty_by: Option<Tick> },
+    /// Go on with the evacuation of the slot in favour of this candidate, or step back from it.
+    Evacuate(Generation, Evacuate),
     /// Take the target away: nothing serves the slot from now on.
     Withdraw(Generation, Absent),
     /// Nothing serves, and this is what a request is told from now on.
@@ -131,6 +142,7 @@ impl Step {
             Step::Publish { .. } => "publish",
             Step::Restore { .. } => "restore",
             Step::Hold { .. } => "hold",
+            Step::Evacuate(..) => "evacuate",
             Step::Withdraw(..) => "withdraw",
             Step::Absent(_) => "absent",
             Step::Cut(..) => "cut",

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use supervisor_protocol::{Generation, Tick};
+use supervisor_protocol::{Generation, HostId, Tick};
 
 use super::{Quiescing, Slot};
 use crate::errors::{Tally, Usual};
+use crate::evacuate::Peer;
 use crate::generation::State;
 
 /// The moments that move while a slot rests.
@@ -20,6 +21,9 @@ pub struct Pulse {
     /// When each generation last answered, or until when one that warms must.
     heard: BTreeMap<Generation, Tick>,
     quiescing: Option<Quiescing>,
+    /// What peers have said, and when.
+    #[serde(default)]
+    peers: BTreeMap<HostId, Peer>,
     /// How many answers have been counted.
     tallies: BTreeMap<Generation, Tally>,
     usual: Option<Usual>,
@@ -47,6 +51,7 @@ impl Slot {
             seen: self.seen,
             heard: heard.collect(),
             quiescing: self.quiescing.clone(),
+            peers: self.peers.clone(),
             tallies: self.tallies.clone(),
             usual: self.usual.clone(),
         }
@@ -56,6 +61,7 @@ impl Slot {
     pub(crate) fn beat(&mut self, pulse: &Pulse) {
         self.seen = pulse.seen;
         self.quiescing.clone_from(&pulse.quiescing);
+        self.peers.clone_from(&pulse.peers);
         self.tallies.clone_from(&pulse.tallies);
         self.usual.clone_from(&pulse.usual);
         for (number, moment) in &pulse.heard {

@@ -372,6 +372,7 @@ impl Do {
                 | Step::Publish { .. }
                 | Step::Restore { .. }
                 | Step::Hold { .. }
+                | Step::Evacuate(..)
                 | Step::Withdraw(..)
                 | Step::Absent(_)
                 | Step::Cut(..)

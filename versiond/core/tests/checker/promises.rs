@@ -75,6 +75,7 @@ pub(crate) fn before_step(facts: &Facts, daemon: &Daemon, step: &Step) -> Kept {
             let local = daemon.slot.generations().any(|one| one.facts().is_some_and(|it| it.state == StateKind::Local));
             must(local, || format!("P4: requests wait for a successor of {old} that could start beside it"))
         }
+        Step::Evacuate(..) => Err("P4: the slot is given away, and this host has no peers".to_owned()),
         Step::Describe(_) | Step::Start(_) | Step::Absent(_) | Step::Park(..) | Step::Forget(..) => Ok(()),
     }
 }

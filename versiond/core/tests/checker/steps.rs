@@ -2,6 +2,7 @@
 //!
 //! Must not live here: when (that is `acts`), and whether it should have been (that is `promises`).
 
+use versiond_core::evacuate::Evacuate;
 use versiond_core::generation::Exit;
 use versiond_core::slot::{Absent, Input, Step};
 
@@ -38,6 +39,8 @@ impl World {
                 let absent = Route::Absent(Absent::Hold { until: Some(until) });
                 daemon.first(vec![Do::Route(absent), Do::Retire(old)]);
             }
+            Step::Evacuate(new, Evacuate::Claim) => daemon.first(vec![Do::Handle(Input::Claimed(new))]),
+            Step::Evacuate(_, Evacuate::Leave { .. } | Evacuate::StepBack) => {}
             Step::Withdraw(number, absent) => {
                 daemon.first(vec![Do::Route(Route::Absent(absent)), Do::Retire(number)]);
             }

@@ -13,7 +13,8 @@
 //!              compared g1 ready|unready | forecast g1 DURATION
 //!              errors PERMILLE LEAST | answers g1 ERRORS/ALL
 //!              window open | window closed DURATION
-//!              order approve [downtime] | order rollback [force] | order pin [a] | order VERB
+//!              peer HOST silent | peer HOST absent | peer HOST ready|unready a [failed=b] [evacuating] | claimed g1
+//!              order approve [downtime|first] | order rollback [force] | order pin [a] | order VERB
 //!              tick | wake          (`wake` goes to the moment the slot asks for, and ticks)
 //! ```
 
@@ -27,6 +28,7 @@ use supervisor_protocol::time::parse_duration;
 use supervisor_protocol::{ByClass, Generation, Reason, Sha256, StreamClass, Tick};
 use versiond_core::catalog::Artifact;
 use versiond_core::errors::{Answers, ErrorRule};
+use versiond_core::evacuate::Word;
 use versiond_core::generation::{Exit, Facts, Probe};
 use versiond_core::memory::Memory;
 use versiond_core::policy::Policy;
@@ -108,7 +110,8 @@ impl Script {
             self.slot.follow(&Policy { errors: Some(ErrorRule { permille, least }), ..Policy::default() });
             words = vec!["tick"];
         }
-        let input = input(&words).unwrap_or_else(|| panic!("no such line: `{line}`"));
+        let input =
+            peer(&words, self.now).or_else(|| input(&words)).unwrap_or_else(|| panic!("no such line: `{line}`"));
         let steps = self.slot.handle(input, Generation(self.next), self.now);
         if steps.iter().any(|step| matches!(step, Step::Fetch(..))) {
             self.next += 1;
@@ -182,14 +185,33 @@ fn input(words: &[&str]) -> Option<Input> {
         ["probe", g, "unready"] => Input::Probed(generation(g)?, Probe::NotReady { detail: said("no answer") }),
         ["leases", g, ref counts @ ..] => Input::Leases(generation(g)?, leases(counts)?),
         ["child", g, count] => Input::ChildLoad(generation(g)?, count.parse().ok()?),
+        ["claimed", g] => Input::Claimed(generation(g)?),
         ["exit", g, how] => Input::Exited(generation(g)?, exit(how)?),
         _ => return None,
     })
 }
 
+/// What a peer said, asked at this moment.
+fn peer(words: &[&str], asked: Tick) -> Option<Input> {
+    let ["peer", host, said, ref more @ ..] = *words else { return None };
+    let word = match (said, more) {
+        ("silent", []) => None,
+        ("absent", []) => Some(Word::Absent),
+        ("ready" | "unready", [serves, rest @ ..]) => Some(Word::Slot {
+            ready: said == "ready",
+            sha256: Some(artifact(serves).sha256),
+            failed: rest.iter().find_map(|word| word.strip_prefix("failed=")).map(|name| artifact(name).sha256),
+            evacuating: rest.contains(&"evacuating"),
+        }),
+        _ => return None,
+    };
+    Some(Input::Peer { host: host.parse().ok()?, asked, word })
+}
+
 fn verb(words: &[&str]) -> Option<Verb> {
     Some(match *words {
         ["approve"] => Verb::Approve { accept_downtime: false, force_order: false },
+        ["approve", "first"] => Verb::Approve { accept_downtime: false, force_order: true },
         ["approve", "downtime"] => Verb::Approve { accept_downtime: true, force_order: false },
         ["hold"] => Verb::Hold,
         ["release"] => Verb::Release,

@@ -2,6 +2,7 @@
 
 use supervisor_protocol::admin::Phase;
 use supervisor_protocol::{Generation, Reason, Tick};
+use versiond_core::policy::Policy;
 use versiond_core::slot::{Slot, Step};
 
 use crate::script::{Played, Script};
@@ -15,6 +16,13 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn story(text: &str) -> Told {
         let mut script = Script::new();
+        let played = script.play(text);
+        Told { script, played }
+    }
+
+    /// The same for a slot under this policy.
+    pub(crate) fn under(policy: Policy, text: &str) -> Told {
+        let mut script = Script::under(policy);
         let played = script.play(text);
         Told { script, played }
     }

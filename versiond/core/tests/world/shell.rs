@@ -88,6 +88,8 @@ impl World {
             | Input::Leases(..)
             | Input::Exited(..)
             | Input::Forecast(..)
+            | Input::Peer { .. }
+            | Input::Claimed(_)
             | Input::Opening(_)
             | Input::Tick => {}
         }
@@ -137,6 +139,7 @@ impl World {
             Step::Withdraw(number, _) => return Some(Input::Leases(*number, self.truth.lives[number].counts())),
             Step::Restore { old, .. } => return old.map(|old| Input::Leases(old, self.truth.lives[&old].counts())),
             Step::Hold { old, .. } => return Some(Input::Leases(*old, self.truth.lives[old].counts())),
+            Step::Evacuate(..) => panic!("this host has no peers"),
             Step::Absent(_) | Step::Forget(..) | Step::Park(..) => {}
             Step::Cut(..) => self.later(Event::Idle),
             Step::DrainChild(number) => {

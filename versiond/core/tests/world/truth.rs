@@ -158,6 +158,7 @@ impl Truth {
             Step::Publish { new, old } => self.publish(*new, *old),
             Step::Restore { back, old } => self.restore(*back, *old),
             Step::Hold { old, new, until, empty_by } => self.hold(*old, *new, *until, *empty_by),
+            Step::Evacuate(..) => panic!("this host has no peers"),
             Step::Park(number, end) => self.park(*number, end),
             Step::Withdraw(number, absent) => self.withdraw(*number, *absent, input),
             Step::Absent(absent) => {
