@@ -283,6 +283,8 @@ pub enum SwapStrategy {
     Overlap,
     /// Requests wait while the old one stops and the new one starts.
     Hold,
+    /// Routers send requests to other hosts meanwhile, one host after the other.
+    Evacuate,
     /// Neither fits: not without an operator's yes to being away.
     NeedsWindow,
 }
@@ -294,6 +296,7 @@ impl SwapStrategy {
         match self {
             SwapStrategy::Overlap => "overlap",
             SwapStrategy::Hold => "hold",
+            SwapStrategy::Evacuate => "evacuate",
             SwapStrategy::NeedsWindow => "needs_window",
         }
     }

@@ -165,6 +165,11 @@ pub(crate) async fn dial_port(port: u16, place: &str) -> Result<Box<dyn Stream>,
     dialled(TcpStream::connect(address).await, place)
 }
 
+/// A connection to another host, `name:port` or an address.
+pub(crate) async fn dial_host(address: &str) -> Result<Box<dyn Stream>, ChildError> {
+    dialled(TcpStream::connect(address).await, address)
+}
+
 /// The same to its socket, as whoever that belongs to.
 pub(crate) async fn dial_socket(
     socket: &Path,

@@ -40,7 +40,9 @@ use crate::process::sweep::{self, SweepError, sweep};
 use crate::process::{PortAllocator, Spawner, oneshot};
 use crate::reload::{Origin, Reloader};
 use crate::store::Store;
-use crate::supervisor::{Commands, Manager, Order, PreUpgrade, ProbeTimings, Recorder, Schemas, Settings, Shared};
+use crate::supervisor::{
+    Commands, Manager, Order, PreUpgrade, ProbeTimings, Recorder, Schemas, Settings, Shared, other_peers,
+};
 
 /// How long what a dead predecessor left may take to die.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
@@ -139,6 +141,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
         metrics: metrics.clone(),
         pre_upgrade: pre_upgrade(&config, &catalog),
         state_dir: state_dir.clone(),
+        peers: other_peers(&config.host.peers, &config.host.id),
         isolation: isolation.clone(),
         schemas: Schemas::new(),
         tail: tail.clone(),

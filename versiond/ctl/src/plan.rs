@@ -53,6 +53,9 @@ fn change(slot: &SlotPlan) -> String {
         None => "not known yet how".to_owned(),
         Some(SwapStrategy::Overlap) => "beside the old one, clients see nothing".to_owned(),
         Some(SwapStrategy::Hold) => format!("requests wait for about {}", age(slot.away_ms)),
+        Some(SwapStrategy::Evacuate) => {
+            format!("other hosts serve for about {} meanwhile, one host after the other", age(slot.away_ms))
+        }
         Some(SwapStrategy::NeedsWindow) => {
             format!("away for about {}, not without `versionctl approve --accept-downtime`", age(slot.away_ms))
         }

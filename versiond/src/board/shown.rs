@@ -29,7 +29,7 @@ pub(super) fn readiness(id: &SlotId, view: &SlotView) -> SlotReadiness {
             view.slot.failure_of(wanted).is_some()
                 && view.slot.serving().is_none_or(|serving| serving.sha256() != *wanted)
         }),
-        evacuating: false,
+        evacuating: view.slot.is_evacuating(),
     }
 }
 
@@ -179,6 +179,7 @@ pub(super) fn slot_plan(id: &SlotId, view: &SlotView, blocked: Option<&Reason>, 
         strategy: outlook.strategy.map(|strategy| match strategy {
             Strategy::Overlap => SwapStrategy::Overlap,
             Strategy::Hold => SwapStrategy::Hold,
+            Strategy::Evacuate => SwapStrategy::Evacuate,
             Strategy::NeedsWindow => SwapStrategy::NeedsWindow,
         }),
         away_ms: outlook.away_ms,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::setting::{Later, Scalar};
+use super::setting::Scalar;
 
 pub(super) type Value = Option<Spanned<Scalar>>;
 pub(super) type List = Option<Spanned<Vec<Spanned<String>>>>;
@@ -40,8 +40,7 @@ pub(super) struct Host {
     pub(super) shutdown_budget: Value,
     pub(super) log_ring: Value,
     pub(super) threads: Value,
-    #[serde(rename = "peers")]
-    _peers: Later,
+    pub(super) peers: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use supervisor_protocol::HostId;
 
 use super::setting::{Origin, Setting, Source};
-use super::{AdminTcp, ConfigError, HostConfig, file};
+use super::{AdminTcp, ConfigError, HostConfig, Peer, file};
 use crate::process::PortRange;
 
 /// Why a value was refused, where the type itself does not say.
@@ -32,6 +32,12 @@ pub(super) enum ValueError {
     Loopback,
     #[error("a group is a name or a number")]
     Group,
+    #[error("{0:?} is no `id=address:port`")]
+    Peer(String),
+    #[error("{0} comes twice")]
+    PeerTwice(String),
+    #[error("{0} is missing: this host is one of them")]
+    PeerMissing(HostId),
 }
 
 pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConfig, ConfigError> {
@@ -46,6 +52,7 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
             id
         }
     };
+    let peers = peers(source, &id, file.peers)?;
     let tcp = source.pick("host.admin_tcp", &["VERSIOND_ADMIN_TCP"], file.admin_tcp, loopback)?;
     let token = ["VERSIOND_ADMIN_TOKEN_FILE"];
     let token = source.pick("host.admin_token_file", &token, file.admin_token_file, absolute)?;
@@ -95,7 +102,43 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
         threads: source.pick_or("host.threads", &["VERSIOND_THREADS"], file.threads, &threads.to_string(), |text| {
             text.parse().ok().filter(|threads| *threads > 0usize).ok_or(ValueError::Count)
         })?,
+        peers,
     })
+}
+
+/// The hosts of the pool: none, or several of which this is one.
+fn peers(source: &mut Source<'_>, me: &HostId, file: file::List) -> Result<Vec<Peer>, ConfigError> {
+    let picked = source.pick("host.peers", &["VERSIOND_PEERS"], file.map(joined), |text| {
+        let peers: Vec<Peer> = listed(text).map(peer).collect::<Result<_, _>>()?;
+        let mut known = std::collections::BTreeSet::new();
+        let names = peers.iter().flat_map(|peer| [peer.id.to_string(), peer.address.clone()]);
+        if let Some(twice) = names.into_iter().find(|name| !known.insert(name.clone())) {
+            return Err(ValueError::PeerTwice(twice));
+        }
+        let is_whole = peers.is_empty() || peers.iter().any(|peer| peer.id == *me);
+        if is_whole { Ok(peers) } else { Err(ValueError::PeerMissing(me.clone())) }
+    })?;
+    Ok(picked.unwrap_or_default())
+}
+
+fn peer(text: &str) -> Result<Peer, ValueError> {
+    let wrong = || ValueError::Peer(text.to_owned());
+    let (id, address) = text.split_once('=').ok_or_else(wrong)?;
+    let (name, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    let id = id.parse().ok().filter(|_| is_port && !name.is_empty()).ok_or_else(wrong)?;
+    Ok(Peer { id, address: address.to_owned() })
+}
+
+/// A list of the file as the text that the environment would have.
+fn joined(list: toml::Spanned<Vec<toml::Spanned<String>>>) -> toml::Spanned<super::setting::Scalar> {
+    let span = list.span();
+    let texts = list.into_inner().into_iter().map(toml::Spanned::into_inner).collect::<Vec<_>>();
+    toml::Spanned::new(span, super::setting::Scalar(texts.join(",")))
+}
+
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|text| !text.is_empty())
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, ValueError> {
@@ -114,15 +157,8 @@ fn ranges(
     variable: &'static str,
     file: Option<toml::Spanned<Vec<toml::Spanned<String>>>>,
 ) -> Result<Vec<PeerRange>, ConfigError> {
-    let file = file.map(|list| {
-        let span = list.span();
-        let texts = list.into_inner().into_iter().map(toml::Spanned::into_inner).collect::<Vec<_>>();
-        toml::Spanned::new(span, super::setting::Scalar(texts.join(",")))
-    });
-    let picked = source.pick(key, &[variable], file, |text| {
-        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-        texts.map(PeerRange::from_str).collect::<Result<Vec<_>, _>>()
-    })?;
+    let parse = |text: &str| listed(text).map(PeerRange::from_str).collect::<Result<Vec<_>, _>>();
+    let picked = source.pick(key, &[variable], file.map(joined), parse)?;
     Ok(picked.unwrap_or_else(|| {
         let (key, value) = (key.to_owned(), "loopback, private and link-local ranges".to_owned());
         source.settings.push(Setting { key, value, origin: Origin::Default });

@@ -88,6 +88,16 @@ pub struct HostConfig {
     pub log_ring: usize,
     /// Worker threads of the data plane.
     pub threads: usize,
+    /// The hosts of the pool, this one among them; empty where it is alone.
+    pub peers: Vec<Peer>,
+}
+
+/// One of `[host] peers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub id: HostId,
+    /// Where its status is answered: an address or a name, with the port.
+    pub address: String,
 }
 
 /// `[host] admin_tcp` and `admin_token_file`: neither without the other.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
 use super::{ConfigError, Env};
@@ -63,18 +63,6 @@ impl Visitor<'_> for ScalarVisitor {
 
     fn visit_bool<E>(self, truth: bool) -> Result<Scalar, E> {
         Ok(Scalar(truth.to_string()))
-    }
-}
-
-/// A key that the design names and this release does not have: refused, since ignoring it would
-/// promise what is not kept.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Later;
-
-impl<'de> Deserialize<'de> for Later {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Later, D::Error> {
-        de::IgnoredAny::deserialize(deserializer)?;
-        Err(de::Error::custom("not available in this release"))
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) enum Counted {
 pub(crate) enum Way {
     Overlap,
     Hold,
+    Evacuate,
 }
 
 /// What came of a swap.
@@ -71,7 +72,7 @@ impl Lives {
     /// At zero, so that the first one is a growth and not a beginning.
     pub(super) fn begin(&self, slot: &SlotId) {
         drop(self.restarts.get_or_create(&slot_label(slot)));
-        for way in [Way::Overlap, Way::Hold] {
+        for way in [Way::Overlap, Way::Hold, Way::Evacuate] {
             for outcome in Swapped::OUTCOMES {
                 drop(self.swaps.get_or_create(&swap(slot, way, outcome)));
             }
@@ -110,6 +111,7 @@ impl Way {
         match self {
             Way::Overlap => "overlap",
             Way::Hold => "hold",
+            Way::Evacuate => "evacuate",
         }
     }
 }

@@ -11,6 +11,7 @@ mod flight;
 mod launch;
 mod manager;
 mod notify;
+mod peers;
 mod pre_upgrade;
 mod preflight;
 mod probe;
@@ -30,6 +31,7 @@ pub use self::child::chain;
 pub(crate) use self::command::Commands;
 pub(crate) use self::flight::Flight;
 pub(crate) use self::manager::{Manager, Order, Routes};
+pub(crate) use self::peers::others as other_peers;
 pub(crate) use self::pre_upgrade::PreUpgrade;
 pub(crate) use self::probe::ProbeTimings;
 pub(crate) use self::program::identify;
@@ -37,6 +39,7 @@ pub(crate) use self::recorder::Recorder;
 pub(crate) use self::schema::Schemas;
 pub(crate) use self::spec::{ServiceSpec, Settings, SpecBook};
 use crate::board::Board;
+use crate::config::Peer;
 use crate::faults::Faults;
 use crate::isolation::Isolation;
 use crate::metrics::Metrics;
@@ -56,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) probes: ProbeTimings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) state_dir: PathBuf,
+    /// The other hosts of the pool.
+    pub(crate) peers: Vec<Peer>,
     /// For the slots of a Cosmovisor's folder.
     pub(crate) pre_upgrade: Option<PreUpgrade>,
     pub(crate) isolation: Arc<Isolation>,

@@ -310,7 +310,7 @@ mod tests {
             format!("host.id = \"h\"\ncatalog.source = \"file:/c\"\n[service.a]\nroute = \"/a/{{version}}\"\n{text}");
         std::fs::write(&file, text).unwrap();
         let config = config::read(Some(&file), &Env::new()).unwrap();
-        ServiceSpec::new(config.services.values().next().unwrap(), &config.host.id)
+        ServiceSpec::new(config.services.values().next().unwrap(), &config.host, None)
     }
 
     fn said(text: &str) -> Option<String> {

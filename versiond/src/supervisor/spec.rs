@@ -10,13 +10,16 @@ use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use supervisor_protocol::contract::Role;
 use supervisor_protocol::{HostId, ServiceName, Sha256, VersionName};
+use versiond_core::evacuate::Neighbours;
 use versiond_core::policy::{Mode, Policy};
 use versiond_core::window::Window;
 
 use super::Routes;
+use super::peers;
 use super::program::{self, Program};
 use crate::config::{
-    Config, Contract, Environment, FileTemplate, IsolationConfig, RolloutMode, ServiceConfig, StandIn, Template,
+    Config, Contract, Environment, FileTemplate, HostConfig, IsolationConfig, RolloutMode, ServiceConfig, StandIn,
+    Template,
 };
 use crate::supervisor::child::chain;
 
@@ -79,7 +82,7 @@ struct Specs {
 
 impl ServiceSpec {
     /// Looks at the program, if the service is one. Blocking.
-    pub(crate) fn new(service: &ServiceConfig, host: &HostId) -> ServiceSpec {
+    pub(crate) fn new(service: &ServiceConfig, host: &HostConfig, announce: Option<Duration>) -> ServiceSpec {
         let command = service.command.as_ref().map(|command| Command {
             slot: command.version.clone(),
             program: program::identify(service, command).map_err(|error| chain(&error)),
@@ -101,7 +104,7 @@ impl ServiceSpec {
             ha: service.ha,
             non_ha: service.non_ha.clone(),
             command,
-            policy: policy(service, host),
+            policy: policy(service, host, announce),
             window: service.rollout.window.clone(),
         }
     }
@@ -145,7 +148,7 @@ impl Settings {
     /// Looks at every program. Blocking.
     pub(crate) fn new(config: &Config) -> Settings {
         let spec = |(name, service): (&ServiceName, &ServiceConfig)| {
-            (name.clone(), Arc::new(ServiceSpec::new(service, &config.host.id)))
+            (name.clone(), Arc::new(ServiceSpec::new(service, &config.host, config.timing.announce)))
         };
         Settings { services: config.services.iter().map(spec).collect(), routes: Routes::new(config) }
     }
@@ -161,7 +164,8 @@ impl Settings {
     }
 }
 
-fn policy(service: &ServiceConfig, host: &HostId) -> Policy {
+fn policy(service: &ServiceConfig, host: &HostConfig, announce: Option<Duration>) -> Policy {
+    let others: BTreeSet<HostId> = peers::others(&host.peers, &host.id).into_iter().map(|peer| peer.id).collect();
     let rollout = &service.rollout;
     Policy {
         mode: match rollout.mode {
@@ -171,9 +175,14 @@ fn policy(service: &ServiceConfig, host: &HostId) -> Policy {
         },
         jitter: rollout.jitter,
         // Another one on every host, and the same after every restart.
-        seed: host.as_str().bytes().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(byte)),
+        seed: host.id.as_str().bytes().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(byte)),
         start_estimate: service.start_estimate,
         errors: rollout.errors,
+        evacuate: (!others.is_empty()).then(|| Neighbours {
+            me: host.id.clone(),
+            others,
+            routers: announce.unwrap_or_default(),
+        }),
     }
 }
 
@@ -221,7 +230,7 @@ mod tests {
         let text = format!("host.id = \"h\"\ncatalog.source = \"file:/c\"\n[service.a]\nroute = \"/a\"\n{more}");
         std::fs::write(&file, text).unwrap();
         let config = config::read(Some(&file), &Env::new()).unwrap();
-        ServiceSpec::new(config.services.values().next().unwrap(), &config.host.id)
+        ServiceSpec::new(config.services.values().next().unwrap(), &config.host, None)
     }
 
     #[test]

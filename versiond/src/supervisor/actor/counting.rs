@@ -93,7 +93,7 @@ impl Counting {
             }
             Step::Hold { new, .. } => {
                 let candidate = self.candidate.as_mut().filter(|candidate| candidate.number == *new)?;
-                candidate.way = Some(Way::Hold);
+                candidate.way = Some(if slot.is_evacuating() { Way::Evacuate } else { Way::Hold });
                 None
             }
             Step::Restore { .. } => {
@@ -116,6 +116,7 @@ impl Counting {
                 Some(Counted::Swap(candidate.way?, if failed { Swapped::Failed } else { Swapped::Abandoned }))
             }
             Step::Describe(_)
+            | Step::Evacuate(..)
             | Step::Withdraw(..)
             | Step::Absent(_)
             | Step::Cut(..)

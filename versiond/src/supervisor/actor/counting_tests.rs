@@ -62,6 +62,7 @@ impl Rig {
             Step::Publish { .. }
             | Step::Restore { .. }
             | Step::Hold { .. }
+            | Step::Evacuate(..)
             | Step::Withdraw(..)
             | Step::Absent(_)
             | Step::Cut(..)

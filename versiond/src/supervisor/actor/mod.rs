@@ -43,6 +43,7 @@ use crate::supervisor::command::Answer;
 use crate::supervisor::effects::{Effects, Event};
 use crate::supervisor::flight::Flight;
 use crate::supervisor::launch::Life;
+use crate::supervisor::peers::{self, Asking};
 use crate::supervisor::preflight::Build;
 
 /// How often the forecast is asked that a change waits for.
@@ -108,6 +109,8 @@ pub(crate) struct Actor {
     answers_at: Tick,
     /// What the slot was last told of its rollout window.
     opening: Opening,
+    /// While a change waits for what peers say.
+    peers: Option<Asking>,
 }
 
 /// How a slot is spoken to.
@@ -163,6 +166,7 @@ impl Actor {
             forecast_at: Tick::ZERO,
             answers_at: Tick::ZERO,
             opening: Opening::Open { closes: None },
+            peers: None,
         };
         (handle, tokio::spawn(actor.run()))
     }
@@ -172,6 +176,7 @@ impl Actor {
         loop {
             self.follow_window().await;
             self.count_answers().await;
+            self.ask_peers();
             let clock = self.effects.shared.clock;
             let asked = self.slot.wants_forecast(clock.now());
             let wake = self.slot.wake().map(|(at, _)| at);
@@ -197,6 +202,16 @@ impl Actor {
             }
         }
         self.effects.shared.board.set_slot(&self.effects.id, None);
+    }
+
+    /// Asks peers for as long as a change waits for what they say.
+    fn ask_peers(&mut self) {
+        let wanted = self.slot.wants_peers(self.effects.shared.clock.now());
+        if !wanted {
+            self.peers = None;
+        } else if self.peers.is_none() {
+            self.peers = Some(peers::ask(&self.effects, &self.tell));
+        }
     }
 
     /// What the passing of time brings: the forecast that is waited for, or nothing more than itself.
@@ -368,7 +383,7 @@ impl Actor {
             }
             for step in steps {
                 let effect = steps::effect(&step);
-                crash::before(effect);
+                effect.into_iter().for_each(crash::before);
                 match (&step, &recorded) {
                     // What a build may write is known before it can.
                     (Step::Start(generation), Err(error)) => {
@@ -377,7 +392,7 @@ impl Actor {
                     }
                     _ => inputs.extend(self.carry_out(step).await),
                 }
-                crash::after(effect);
+                effect.into_iter().for_each(crash::after);
             }
             self.show();
         }

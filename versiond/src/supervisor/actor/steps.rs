@@ -10,6 +10,7 @@ use supervisor_protocol::admin::Phase;
 use supervisor_protocol::{Generation, Refusal};
 use tokio_util::sync::CancellationToken;
 use versiond_core::catalog::Artifact;
+use versiond_core::evacuate::Evacuate;
 use versiond_core::generation::DrainEnd;
 use versiond_core::slot::{Absent, Input, Step};
 
@@ -37,6 +38,13 @@ impl Actor {
             Step::Hold { old, until, .. } => {
                 self.show_with(|route| route.withdraw(Absence::Hold { forecast: Some(until) }));
                 return self.retire(old);
+            }
+            Step::Evacuate(generation, step) => {
+                tracing::info!(slot = %self.effects.id, %generation, ?step, "evacuate");
+                if step == Evacuate::Claim {
+                    self.show();
+                    return vec![Input::Claimed(generation)];
+                }
             }
             Step::Withdraw(generation, absent) => {
                 self.show_with(|route| route.withdraw(absence(absent)));
@@ -227,6 +235,7 @@ pub(super) const fn reroutes(step: &Step) -> bool {
         Step::Fetch(..)
         | Step::Describe(_)
         | Step::Start(_)
+        | Step::Evacuate(..)
         | Step::Cut(..)
         | Step::DrainChild(_)
         | Step::Park(..)
@@ -236,9 +245,10 @@ pub(super) const fn reroutes(step: &Step) -> bool {
     }
 }
 
-/// What a step does to the world outside. Several do the same, for other reasons.
-pub(super) fn effect(step: &Step) -> &'static str {
-    match step {
+/// What a step does to the world outside, if anything but what is shown. Several do the same, for other reasons.
+pub(super) fn effect(step: &Step) -> Option<&'static str> {
+    Some(match step {
+        Step::Evacuate(..) => return None,
         Step::Publish { .. } | Step::Restore { .. } => "publish",
         Step::Withdraw(..) | Step::Hold { .. } => "withdraw",
         Step::Forget(..) | Step::Park(..) => "forget",
@@ -250,7 +260,7 @@ pub(super) fn effect(step: &Step) -> &'static str {
         | Step::DrainChild(_)
         | Step::Terminate(_)
         | Step::Kill(_) => step.name(),
-    }
+    })
 }
 
 /// Keeps port, socket and ledger entry until no descendant of the process is left either.
