@@ -43,12 +43,18 @@ pub(crate) struct RouterProcess {
 impl Fleet {
     /// So many hosts, `gpu-1` and on, and two routers that know all of them.
     pub(crate) async fn of(count: usize) -> Fleet {
-        let temporary = tempfile::tempdir().unwrap();
-        let folder = Utf8PathBuf::from_path_buf(temporary.path().to_owned()).unwrap();
         let mut hosts = Vec::new();
         for number in 1..=count {
             hosts.push(host(&format!("gpu-{number}")).await);
         }
+        Fleet::before(hosts).await
+    }
+
+    /// Two routers before hosts that serve.
+    pub(crate) async fn before(hosts: Vec<Node>) -> Fleet {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Utf8PathBuf::from_path_buf(temporary.path().to_owned()).unwrap();
+        let count = hosts.len();
         let fleet = Fleet { hosts, routers: Vec::new(), folder, _temporary: temporary };
         fleet.list(fleet.hosts.iter());
         let routers = (1..=2).map(|number| RouterProcess::start(&fleet.folder, number)).collect();

@@ -22,6 +22,7 @@ mod node;
 mod releases;
 
 mod drains;
+mod evacuate;
 mod failures;
 mod fleet;
 mod load;
