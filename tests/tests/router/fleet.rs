@@ -70,8 +70,13 @@ impl Fleet {
     /// Names the members to both routers.
     pub(crate) fn list<'n>(&self, hosts: impl Iterator<Item = &'n Node>) {
         let listed: Vec<_> = hosts.map(|node| serde_json::json!({ "address": node.host.to_string() })).collect();
+        self.write_list(&serde_json::to_string(&listed).unwrap());
+    }
+
+    /// The same with any text.
+    pub(crate) fn write_list(&self, text: &str) {
         let beside = self.folder.join("hosts.next");
-        std::fs::write(&beside, serde_json::to_vec(&listed).unwrap()).unwrap();
+        std::fs::write(&beside, text).unwrap();
         std::fs::rename(beside, self.folder.join("hosts.json")).unwrap();
     }
 
@@ -220,6 +225,23 @@ check_timeout = "1s"
     /// `GET` on the admin listener.
     pub(crate) async fn ask(&self, path: &str) -> Answer {
         get(self.admin, path).await.unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()))
+    }
+
+    /// How many lists of members it has not followed.
+    pub(crate) async fn lists_not_followed(&self) -> u64 {
+        let metrics = self.ask("/metrics").await.text();
+        let lines = metrics.lines().filter(|line| line.starts_with("versiond_router_listings_total"));
+        let counts = lines.filter(|line| !line.contains("followed")).filter_map(|line| line.rsplit_once(' '));
+        counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Waits until it has not followed more than so many.
+    pub(crate) async fn until_not_followed(&self, before: u64) {
+        let begun = Instant::now();
+        while self.lists_not_followed().await <= before {
+            assert!(begun.elapsed() < WITHIN, "it has not looked at the list:\n{}", self.log());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     pub(crate) async fn hosts(&self) -> Vec<HostStatus> {

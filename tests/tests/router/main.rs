@@ -21,6 +21,7 @@ mod node;
 #[path = "../daemon/releases.rs"]
 mod releases;
 
+mod agree;
 mod drains;
 mod evacuate;
 mod failures;

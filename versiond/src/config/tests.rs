@@ -138,24 +138,34 @@ fn f34_load_refuses_a_budget_whose_phases_do_not_fit() {
 }
 
 #[test]
-fn unknown_keys_and_keys_of_later_releases_are_refused_with_their_line() {
+fn unknown_keys_are_refused_with_their_line() {
     for text in ["hots = 1", "[host]\nlisen = \"x\"", "[service.a]\nroot = \"/\"", "[timing]\nbak = \"1s\""] {
         let error = read_text(&format!("\n\n\n{text}"), &[]).unwrap_err();
         assert!(matches!(error, ConfigError::Syntax { .. }), "{text}: {error:?}");
         assert_eq!(line(&error), 3 + text.lines().count(), "{text}");
     }
-    for (section, key) in [("host", "peers = [\"a=1\"]"), ("host", "peers = 1")] {
-        let text = if section == "host" {
-            format!("host.id = \"h\"\n{section}.{key}\n")
-        } else {
-            format!("[{section}]\n{key}\n")
-        };
-        let error = read_text(&text, &[]).unwrap_err();
-        let ConfigError::Syntax { detail, .. } = &error else { panic!("{section}.{key}: {error:?}") };
-        assert!(detail.contains("not available in this release"), "{section}.{key}: {detail}");
-        let name = key.split(' ').next().unwrap();
-        assert!(detail.contains(name), "{section}.{key}: {detail}");
-        assert_eq!(line(&error), 2, "{section}.{key}");
+}
+
+#[test]
+fn f59_peers_are_several_hosts_of_which_this_is_one() {
+    let peers = |list: &str| {
+        read_text(&format!("[host]\nid = \"gpu-1\"\npeers = {list}\n[catalog]\nsource = \"file:/c\"\n"), &[])
+    };
+    let config = peers("[\"gpu-1=10.0.0.1:8080\", \"gpu-2=gpu-2.internal:8081\"]").unwrap();
+    let known: Vec<_> = config.host.peers.iter().map(|peer| (peer.id.as_str(), peer.address.as_str())).collect();
+    assert_eq!(known, [("gpu-1", "10.0.0.1:8080"), ("gpu-2", "gpu-2.internal:8081")]);
+    assert!(peers("[]").unwrap().host.peers.is_empty());
+    for (list, said) in [
+        ("[\"gpu-2=10.0.0.2:8080\"]", "gpu-1 is missing"),
+        ("[\"gpu-1=10.0.0.1:8080\", \"gpu-1=10.0.0.2:8080\"]", "gpu-1 comes twice"),
+        ("[\"gpu-1=10.0.0.1:8080\", \"gpu-2=10.0.0.1:8080\"]", "10.0.0.1:8080 comes twice"),
+        ("[\"gpu-1=10.0.0.1\"]", "no `id=address:port`"),
+        ("[\"gpu-1\"]", "no `id=address:port`"),
+        ("[\"gpu-1=:80\"]", "no `id=address:port`"),
+    ] {
+        let error = peers(list).unwrap_err();
+        assert!(super::chain(&error).contains(said), "{list}: {}", super::chain(&error));
+        assert_eq!(line(&error), 3, "{list}");
     }
 }
 

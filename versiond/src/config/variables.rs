@@ -40,6 +40,7 @@ const VARIABLES: &[(&str, Meaning)] = &[
     ("VERSIOND_SHUTDOWN_BUDGET", Key("host.shutdown_budget")),
     ("VERSIOND_LOG_RING", Key("host.log_ring")),
     ("VERSIOND_THREADS", Key("host.threads")),
+    ("VERSIOND_PEERS", Key("host.peers")),
     ("VERSIOND_CATALOG_SOURCE", Key("catalog.source")),
     ("VERSIOND_CATALOG_POLL", Key("catalog.poll")),
     ("VERSIOND_CATALOG_SERVICE", Key("catalog.service")),
