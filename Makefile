@@ -33,7 +33,7 @@ test: need ## run every check; ends with a table of what ran and what was skippe
 lint: need ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p versiond --features faults --all-targets -- -D warnings
+	$(CARGO) clippy -p versiond -p versiond-simulation --features versiond/faults,versiond-simulation/faults --all-targets -- -D warnings
 
 bench: release ## measure; prints a table and writes target/bench.json
 	$(TARGET)/release/versiond-bench

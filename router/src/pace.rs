@@ -16,7 +16,7 @@ pub struct Pace {
 
 /// What is known of a member when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Before {
+pub enum Before {
     /// Nothing is wrong with it.
     Heard,
     /// It did not answer, or its connection was lost.
@@ -25,7 +25,7 @@ pub(crate) enum Before {
 
 /// What the last question has led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Came {
+pub enum Came {
     /// News, or an answer after a wait for it.
     News,
     /// An answer at once that says nothing new, or no answer in time.
@@ -43,7 +43,8 @@ impl Pace {
 
     /// For how long a host may wait for news; its answer is due within the timeout all the same. One that was silent
     /// is not to wait: it has the whole timeout to show that it is there.
-    pub(crate) fn wait(self, before: Before) -> Duration {
+    #[must_use]
+    pub fn wait(self, before: Before) -> Duration {
         match before {
             Before::Heard => WAIT.min(self.timeout * 2 / 3),
             Before::Silent => Duration::ZERO,
@@ -52,7 +53,8 @@ impl Pace {
 
     /// Until it is asked again; `jitter` of 0 to 1 makes it shorter by up to a fifth, so that routers that were started
     /// together do not ask together.
-    pub(crate) fn pause(self, before: Before, came: Came, jitter: f64) -> Duration {
+    #[must_use]
+    pub fn pause(self, before: Before, came: Came, jitter: f64) -> Duration {
         let pause = match (came, before) {
             // It answers when it has news, so that it is asked again at once.
             (Came::News, _) => APART,

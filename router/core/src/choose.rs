@@ -167,6 +167,7 @@ impl View {
                 refusals.note(id, drain, search.key);
             }
         }
+        let failed = self.taken(failed);
         let refusal = match failed.decide(failed.attempts_left) {
             Decision::RetryElsewhere => {
                 let order = scope.map(|scope| self.order(scope, search.key, spread, refusals)).unwrap_or_default();
@@ -184,6 +185,23 @@ impl View {
             Decision::GiveUp(_) => None,
         };
         choice.map_or(Next::GiveUp(refusal), Next::Try)
+    }
+
+    /// A failure as it counts.
+    #[cfg(not(feature = "faults"))]
+    #[allow(clippy::unused_self, reason = "a build with faults asks what is left out")]
+    const fn taken(&self, failed: Failed) -> Failed {
+        failed
+    }
+
+    #[cfg(feature = "faults")]
+    fn taken(&self, failed: Failed) -> Failed {
+        use crate::faults::Sabotage;
+        match (self.sabotage, failed.failure) {
+            (Some(Sabotage::RetryPost), Failure::NoResponse) => Failed { is_idempotent: true, ..failed },
+            (Some(Sabotage::NoNotAdmitted), Failure::NotAdmitted) => Failed { failure: Failure::BadResponse, ..failed },
+            (Some(Sabotage::RetryPost | Sabotage::StaleView | Sabotage::NoNotAdmitted) | None, _) => failed,
+        }
     }
 
     /// Who would be chosen, who would be next, and why nobody else.

@@ -19,6 +19,8 @@
 
 pub mod choose;
 pub mod drain;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod head;
 pub mod leases;
 pub mod members;

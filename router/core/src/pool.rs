@@ -59,6 +59,8 @@ pub struct PoolSettings {
     pub versions: Versions,
     pub state: PoolState,
     pub detection: Detection,
+    #[cfg(feature = "faults")]
+    pub sabotage: Option<crate::faults::Sabotage>,
 }
 
 /// One pool.
@@ -188,7 +190,11 @@ impl Pool {
 
     /// Grows by everything that a view may show: the same number, the same view. Most answers bring nothing.
     #[must_use]
-    pub const fn revision(&self) -> u64 {
+    pub fn revision(&self) -> u64 {
+        #[cfg(feature = "faults")]
+        if self.settings.sabotage == Some(crate::faults::Sabotage::StaleView) && self.views() == Views::Known {
+            return u64::MAX;
+        }
         self.revision + self.members.revision()
     }
 

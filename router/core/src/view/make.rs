@@ -38,7 +38,15 @@ pub(super) fn view(settings: &PoolSettings, members: &Members, own: &OwnDrains, 
         Some((member.id()?.clone(), seat))
     });
     let seats = seats.collect();
-    View { policy: settings.policy, whole: maker.finish(whole, panic), versions, any_version, seats }
+    View {
+        policy: settings.policy,
+        whole: maker.finish(whole, panic),
+        versions,
+        any_version,
+        seats,
+        #[cfg(feature = "faults")]
+        sabotage: settings.sabotage,
+    }
 }
 
 struct Maker<'a> {

@@ -27,6 +27,8 @@ pub struct View {
     pub(crate) versions: BTreeMap<VersionName, ScopeView>,
     pub(crate) any_version: AnyVersion,
     pub(crate) seats: BTreeMap<MemberId, Seat>,
+    #[cfg(feature = "faults")]
+    pub(crate) sabotage: Option<crate::faults::Sabotage>,
 }
 
 /// What serves a version that nobody names.
