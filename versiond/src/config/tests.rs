@@ -164,7 +164,7 @@ fn f59_peers_are_several_hosts_of_which_this_is_one() {
         ("[\"gpu-1=:80\"]", "no `id=address:port`"),
     ] {
         let error = peers(list).unwrap_err();
-        assert!(super::chain(&error).contains(said), "{list}: {}", super::chain(&error));
+        assert!(chain(&error).contains(said), "{list}: {}", chain(&error));
         assert_eq!(line(&error), 3, "{list}");
     }
 }

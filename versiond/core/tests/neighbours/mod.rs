@@ -143,11 +143,12 @@ impl World {
         let host = &mut self.hosts[at];
         let steps = host.slot.handle(input, Generation(host.next), self.now);
         for step in &steps {
-            match step {
-                Step::Fetch(..) => host.next += 1,
-                Step::Evacuate(new, Evacuate::Claim) => host.claims = Some(*new),
-                Step::Evacuate(_, Evacuate::StepBack) => *self.seen.entry("stepped back").or_default() += 1,
-                _ => {}
+            if let Step::Fetch(..) = step {
+                host.next += 1;
+            } else if let Step::Evacuate(new, Evacuate::Claim) = step {
+                host.claims = Some(*new);
+            } else if let Step::Evacuate(_, Evacuate::StepBack) = step {
+                *self.seen.entry("stepped back").or_default() += 1;
             }
         }
         let host = &mut self.hosts[at];
