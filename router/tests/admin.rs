@@ -221,3 +221,22 @@ async fn a_drain_of_the_routers_own_is_begun_waited_for_and_taken_back() {
     let (_, status) = router.ask(Method::GET, "/drain/status").await;
     assert_eq!(status["hosts"], Value::Array(Vec::new()));
 }
+
+#[tokio::test]
+async fn the_page_is_served_without_a_token_and_has_nothing_of_the_router_in_it() {
+    let router = Router::start().await;
+    for (path, kind) in [("/", "text/html"), ("/style.css", "text/css"), ("/status.js", "text/javascript")] {
+        let answer = router.send(Method::GET, path, &[]).await;
+        let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        assert!(header("content-type").unwrap().starts_with(kind), "{path}");
+        let policy = header("content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        let text = text(answer).await;
+        for secret in ["s3cret", &router.admin, "127.0.0.1"] {
+            assert!(!text.contains(secret), "{path} has {secret}");
+        }
+    }
+    // What it asks for is as guarded as ever.
+    assert_eq!(router.send(Method::GET, "/v1/pools", &[]).await.status(), StatusCode::UNAUTHORIZED);
+}

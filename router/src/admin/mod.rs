@@ -5,17 +5,19 @@
 //! here: anything that a request of the data plane needs.
 
 mod events;
+mod page;
 mod routes;
 mod shown;
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Json;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use daemon_kit::{TokenHash, bearer};
@@ -81,8 +83,20 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
         Some(token) if bearer(headers).map(TokenHash::of).as_ref() != Some(token) => {
             refuse(StatusCode::UNAUTHORIZED, "token", "this needs `Authorization: Bearer` with the admin token")
         }
+        // Where nobody has to show a token, a page whose name was made to lead here must not read either.
+        None if !is_of_this_machine(headers) => {
+            refuse(StatusCode::FORBIDDEN, "host", "without a token this answers to addresses and localhost alone")
+        }
         Some(_) | None => next.run(request).await,
     }
+}
+
+/// Whether whoever asks calls this router by an address, or `localhost`.
+fn is_of_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = host.parse::<Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
 fn refuse(status: StatusCode, code: &str, message: &str) -> Response {

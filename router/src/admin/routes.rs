@@ -9,7 +9,9 @@ use axum::middleware;
 use axum::routing::{MethodRouter, delete, get, put};
 use supervisor_protocol::api::Method::{self, Delete, Get, Put};
 
-use super::{Admin, drain, drain_status, events, guard, hosts, livez, lookup, metrics, pools, readyz, refuse, undrain};
+use super::{
+    Admin, drain, drain_status, events, guard, hosts, livez, lookup, metrics, page, pools, readyz, refuse, undrain,
+};
 
 type Handlers = Vec<(Method, &'static str, MethodRouter<Arc<Admin>>)>;
 
@@ -21,6 +23,7 @@ pub(super) fn api(admin: Arc<Admin>) -> Api {
     let guarded = routes(guarded()).layer(middleware::from_fn_with_state(admin.clone(), guard));
     routes(open())
         .merge(guarded)
+        .merge(page::routes())
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "unknown_path", "there is no such endpoint") })
         .with_state(admin)
 }

@@ -66,7 +66,7 @@ pub(crate) async fn first_line(socket: &Utf8Path, path: &str) -> String {
 
 /// A request without more than it needs.
 pub(crate) fn asks(method: Method, path: &str, body: &str) -> Request<Full<Bytes>> {
-    let request = Request::builder().method(method).uri(path).header(::http::header::HOST, "versiond.test");
+    let request = Request::builder().method(method).uri(path).header(::http::header::HOST, "localhost");
     request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
 }
 
