@@ -48,7 +48,6 @@ const CONTRAST: &str = "const light = (color) => { const [r, g, b] = color.match
     return (b + 0.05) / (a + 0.05); }));";
 
 #[tokio::test]
-#[ignore = "it needs Chromium: tests/page runs it"]
 async fn the_status_page_shows_what_the_router_knows_and_works_by_keyboard_in_light_and_dark() {
     let fleet = Fleet::of(3).await;
     let router = &fleet.routers[0];
