@@ -288,7 +288,9 @@ impl Report {
 }
 
 impl Spread {
-    fn of(mut values: Vec<u64>) -> Self {
+    /// Of values in any order.
+    #[must_use]
+    pub fn of(mut values: Vec<u64>) -> Self {
         values.sort_unstable();
         Self { p50: values.get(values.len().saturating_sub(1) / 2).copied(), max: values.last().copied() }
     }

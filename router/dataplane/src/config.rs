@@ -23,6 +23,8 @@ pub struct PlaneConfig {
     pub head_timeout: Duration,
     /// How long a client's connection may stay without a request. Longer than a router pools.
     pub client_idle: Duration,
+    /// How long a connection that has not asked anything yet may still begin to when the plane stops.
+    pub first_request: Duration,
     /// How long a connection to a child may take to come about.
     pub connect_timeout: Duration,
     /// How long an unused connection to a child is kept.
@@ -73,6 +75,7 @@ impl PlaneConfig {
             trusted: PeerRanges::private(),
             head_timeout: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),
+            first_request: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(5),
             pool_idle: Duration::from_secs(5),
             hold: HoldBounds::default(),

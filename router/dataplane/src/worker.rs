@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use crate::client::{ClientConn, ClientIo, Open, Patience};
@@ -55,8 +55,11 @@ impl Worker {
                     let worker = self.clone();
                     accepting.spawn(async move {
                         tokio::select! {
-                            () = worker.accept(listener) => {}
+                            () = worker.accept(&listener) => {}
                             () = worker.shared.stop.cancelled() => {}
+                        }
+                        if let Ok(listener) = listener.into_std() {
+                            worker.accept_the_rest(&listener);
                         }
                     });
                 }
@@ -109,14 +112,29 @@ impl Worker {
         }
     }
 
-    async fn accept(self: &Arc<Self>, listener: TcpListener) {
+    /// Whoever the kernel has let in is let in: what is left in the queue of a listener is reset as that is closed.
+    fn accept_the_rest(self: &Arc<Self>, listener: &std::net::TcpListener) {
+        while let Ok(permit) = self.shared.connections.clone().try_acquire_owned()
+            && let Ok((stream, peer)) = listener.accept()
+        {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.take(stream, peer, permit);
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let worker = self.clone();
+        self.clients.spawn(async move { worker.connection(stream, peer, permit).await });
+    }
+
+    async fn accept(self: &Arc<Self>, listener: &TcpListener) {
         loop {
             let Ok(permit) = self.shared.connections.clone().acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let worker = self.clone();
-                    self.clients.spawn(async move { worker.connection(stream, peer, permit).await });
-                }
+                Ok((stream, peer)) => self.take(stream, peer, permit),
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be accepted");
@@ -135,9 +153,14 @@ impl Worker {
         let conn = ClientConn::new(stream, peer, config.trusted.contains(peer.ip()), open);
         let patience = Patience { head: config.head_timeout, idle: config.client_idle };
         let io = TokioIo::new(ClientIo::new(conn.clone(), patience));
+        // Keeps a permit from its first request on.
+        let asked = Arc::new(Notify::new());
         let service = {
-            let (worker, conn) = (self.clone(), conn.clone());
-            service_fn(move |request| serve(worker.clone(), conn.clone(), request))
+            let (worker, conn, asked) = (self.clone(), conn.clone(), asked.clone());
+            service_fn(move |request| {
+                asked.notify_one();
+                serve(worker.clone(), conn.clone(), request)
+            })
         };
         let http =
             http1::Builder::new().half_close(true).max_buf_size(BUFFER).serve_connection(io, service).with_upgrades();
@@ -145,6 +168,8 @@ impl Worker {
 
         let stopping = async {
             self.shared.stop.cancelled().await;
+            // Whoever has only just come is about to ask, and its connection is not closed under its request.
+            tokio::time::timeout(config.first_request, asked.notified()).await.ok();
         };
         tokio::pin!(stopping);
         let mut graceful = false;

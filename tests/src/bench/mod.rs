@@ -2,8 +2,9 @@
 //! children reached directly, in the same run.
 //!
 //! [`proc`] reads the kernel's accounts of a process, [`load`] asks and listens; the sections are
-//! [`idle`], [`proxied`], [`interfaces`], [`streams`] and the swaps of a short demo.
+//! [`idle`], [`proxied`], [`interfaces`], [`streams`], the swaps of a short demo, and [`detection`] by two routers.
 
+pub mod detection;
 pub mod idle;
 pub mod interfaces;
 pub mod load;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use supervisor_protocol::admin::Status;
 
 use crate::conductor;
+use crate::fleet;
 use crate::options::Options;
 use crate::report::{Added, Spread};
 use crate::scenario::{Build, Slot};
@@ -41,6 +43,8 @@ pub struct Size {
     /// How long the interfaces are asked under load.
     pub interfaces: Duration,
     pub streams: usize,
+    /// How often each way of going is timed.
+    pub detections: u32,
 }
 
 /// Everything that was measured.
@@ -53,6 +57,7 @@ pub struct Bench {
     pub interfaces: interfaces::Interfaces,
     pub streams: streams::Streams,
     pub swaps: Swaps,
+    pub detection: detection::Detection,
 }
 
 /// The swaps of a short demo.
@@ -99,8 +104,11 @@ pub async fn run(
         approved_to_serving_ms: report.approved_to_serving_ms,
         client_added_ms: report.client_added_ms,
     };
+    say(&format!("routers that notice, {} times each", size.detections));
+    let (folder, _temporary) = stand::folder(None)?;
+    let detection = detection::measure(fleet::host::Programs::beside(programs), &folder, size.detections).await?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(Bench { versiond: version, cores, idle, proxied, interfaces, streams, swaps })
+    Ok(Bench { versiond: version, cores, idle, proxied, interfaces, streams, swaps, detection })
 }
 
 async fn sections(

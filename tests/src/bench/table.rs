@@ -2,6 +2,7 @@
 //! target.
 
 use super::{Bench, CHILDREN, interfaces, proxied};
+use crate::report::Spread;
 
 /// What, measured, beside it, target.
 type Row = [String; 4];
@@ -12,7 +13,7 @@ pub fn table(bench: &Bench) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_header(["what", "measured", "beside it", "target"]);
-    for row in at_rest(bench).into_iter().chain(under_load(bench)).chain(swaps(bench)) {
+    for row in at_rest(bench).into_iter().chain(under_load(bench)).chain(swaps(bench)).chain(detection(bench)) {
         table.add_row(row);
     }
     table.to_string()
@@ -78,6 +79,19 @@ fn under_load(Bench { proxied, interfaces, .. }: &Bench) -> [Row; 6] {
         ),
         row("GET /v1/status on the admin socket", answers(&interfaces.admin_status), load.clone(), "<= 5 ms p99"),
         row("GET /drain/status on status_listen", answers(&interfaces.drain_status), load, "<= 10 ms p99"),
+    ]
+}
+
+fn detection(Bench { detection, .. }: &Bench) -> [Row; 3] {
+    let ms = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+    let one = |what: &str, spread: &Spread, target: String| {
+        let what = format!("both routers move on from a host that {what}, {} times", detection.times);
+        row(what, format!("{} p50", ms(spread.p50)), format!("{} at most", ms(spread.max)), &target)
+    };
+    [
+        one("says that it goes", &detection.unready_ms, String::new()),
+        one("is killed", &detection.refuses_ms, String::new()),
+        one("falls silent", &detection.silent_ms, format!("<= {} ms", detection.window_ms)),
     ]
 }
 

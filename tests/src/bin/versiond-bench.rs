@@ -38,6 +38,9 @@ struct Arguments {
     /// Idle streams that are opened.
     #[arg(long, default_value_t = 1_000)]
     streams: usize,
+    /// How often routers are timed that notice that a host is unready, gone or silent.
+    #[arg(long, default_value_t = 9)]
+    detections: u32,
     /// Swaps that are timed.
     #[arg(long, default_value_t = 12)]
     swaps: u32,
@@ -87,6 +90,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<(Bench, Utf8PathBuf)> 
         round: Duration::from_millis(arguments.round),
         interfaces: Duration::from_secs(arguments.interfaces),
         streams: arguments.streams,
+        detections: arguments.detections,
     };
     let say = |what: &str| Output::Stderr.say(what);
     let bench = bench::run((&versiond, &children), version, size, &demo, say).await?;

@@ -75,12 +75,8 @@ async fn demo(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
     let this = Utf8PathBuf::try_from(std::env::current_exe()?)?;
     let beside = this.parent().unwrap_or(Utf8Path::new("."));
     let children = arguments.programs.clone().unwrap_or_else(|| beside.to_owned());
-    let programs = Programs {
-        versiond: children.join("versiond"),
-        router: arguments.router.clone().unwrap_or_else(|| children.join("versiond-router")),
-        versionctl: children.join("versionctl"),
-        children,
-    };
+    let mut programs = Programs::beside((&children.join("versiond"), &children));
+    programs.router = arguments.router.clone().unwrap_or(programs.router);
     let version = supervisor::version_of(&programs.versiond).await?;
     let min_ms = arguments.stream_min.max(1);
     let size = Size {

@@ -40,6 +40,19 @@ pub struct Programs {
     pub children: Utf8PathBuf,
 }
 
+impl Programs {
+    /// This versiond and the folder of the children, with the router and versionctl beside the latter.
+    #[must_use]
+    pub fn beside((versiond, children): (&Utf8Path, &Utf8Path)) -> Self {
+        Self {
+            versiond: versiond.to_owned(),
+            router: children.join("versiond-router"),
+            versionctl: children.join("versionctl"),
+            children: children.to_owned(),
+        }
+    }
+}
+
 impl Host {
     /// Starts one with its state in `folder`, which it has for itself.
     pub fn start(

@@ -114,6 +114,12 @@ async fn f50_f58_a_blip_of_the_list_moves_nothing_and_a_drain_outlives_restarts_
         assert_eq!(placed(fleet.routers[0].admin, 400).await, before, "{broken:?}");
     }
     fleet.list(fleet.hosts.iter());
+    // A catalog that cannot be read is nothing that routers hear of.
+    for host in &fleet.hosts {
+        host.publish_text("{");
+        host.until(|status| status.catalog.reason.is_some()).await;
+    }
+    assert_eq!(placed(fleet.routers[0].admin, 400).await, before);
 
     // The host that is drained, and both routers, one after the other.
     fleet.host("gpu-2").supervisor.kill_and_restart(|| ()).await.unwrap();

@@ -27,5 +27,6 @@ mod evacuate;
 mod failures;
 mod fleet;
 mod load;
+mod overload;
 mod placement;
 mod rollout;

@@ -257,3 +257,23 @@ async fn a_shutdown_lets_admitted_requests_finish_and_aborts_the_rest_at_its_dea
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
     assert_eq!(target.load().inflight, 0);
 }
+
+/// F69: a client that has connected and not asked yet does not lose its request to a stop, and one that the kernel alone
+/// has let in does not either.
+#[tokio::test]
+async fn f69_whoever_has_connected_before_the_stop_is_answered_after_it() {
+    let rig = Rig::with(|config| config.first_request = Duration::from_secs(20));
+    rig.publish(echo().await);
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        clients.push(rig.client().await);
+    }
+    let Rig { plane, address, .. } = rig;
+    let shutdown = tokio::spawn(async move { plane.shutdown(Duration::from_secs(20)).await });
+    soon(async { while tokio::net::TcpStream::connect(address).await.is_ok() {} }).await;
+    for client in &mut clients {
+        let reply = client.get("/devshard/v1/x").await;
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    }
+    soon(shutdown).await.unwrap();
+}
