@@ -31,7 +31,7 @@ impl Chain {
     fn of(node: Node) -> Chain {
         let home = node.folder().join("home");
         node.set(&format!(
-            "[catalog]\nsource = \"cosmovisor:{home}\"\npre_upgrade_retries = 1\n[service.demo]\nroute = \"/demo\"\n"
+            "[catalog]\nsource = \"cosmovisor:{home}\"\npre_upgrade_retries = 1\n[service.demo]\nroute = \"/demo\"\nroute_aliases = []\n"
         ));
         std::fs::create_dir_all(home.join("data")).unwrap();
         Chain { node, home }

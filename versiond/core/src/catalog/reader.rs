@@ -77,7 +77,7 @@ pub(super) fn planned(
     let entry = match context.services.place_of(service) {
         Place::Any | Place::Configured(ServiceShape::Single) => Entry::Releases(releases),
         Place::Configured(ServiceShape::Versioned { .. }) => Entry::Blocked(unservable(format!(
-            "upgrade plans replace one program by the next, and the route of [service.{service}] holds {{version}}"
+            "upgrade plans replace one program by the next, and a route or alias of [service.{service}] holds {{version}}"
         ))),
         Place::None => Entry::Blocked(not_configured(service)),
     };
