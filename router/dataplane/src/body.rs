@@ -85,11 +85,6 @@ impl BodySource {
         self.0.as_ref().is_some_and(|shared| shared.lock().broken)
     }
 
-    /// Whether the present attempt has taken everything.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| shared.lock().is_at_end())
-    }
-
     /// No other attempt follows: nothing more is kept, and what is kept goes as it is sent.
     pub(crate) fn settle(&self) {
         if let Some(shared) = &self.0 {

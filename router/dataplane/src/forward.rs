@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use router_core::leases::How;
-use router_core::retry::{Failure, is_idempotent};
+use router_core::retry::{BodyState, Failure, is_idempotent};
 use supervisor_protocol::{Refusal, StreamClass};
 
 use crate::body::{AttemptBody, BodySource};
@@ -19,10 +19,10 @@ use crate::counters::bump;
 use crate::headers;
 use crate::hold::Admission;
 use crate::refuse::Refused;
-use crate::relay::{RelayBody, Reuse};
+use crate::relay::RelayBody;
 use crate::target::{Lease, Target};
 use crate::tunnel;
-use crate::upstream::Channel;
+use crate::upstream::{SendError, UpstreamBody};
 use crate::way::{Lost, Way};
 use crate::worker::Worker;
 
@@ -45,7 +45,7 @@ pub(crate) struct Outbound {
 
 /// How one attempt ended.
 enum Attempt {
-    Answered(Response<Incoming>, Channel),
+    Answered(Response<UpstreamBody>),
     Failed(Failure, Over),
     Ended(Ended),
 }
@@ -88,24 +88,24 @@ pub(crate) async fn forward(
             Admission::ClientGone => return Err(Gone),
         };
         attempts_left -= 1;
-        let mut request = Request::new(source.attempt());
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri.clone();
-        *request.headers_mut() = headers.clone();
-        if let Some((name, value)) = way.stamp() {
-            request.headers_mut().insert(name, value);
-        }
-        *request.version_mut() = Version::HTTP_11;
+        let stamp = way.stamp();
+        let request = || {
+            let mut request = Request::new(source.attempt());
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            if let Some((name, value)) = &stamp {
+                request.headers_mut().insert(name, value.clone());
+            }
+            request
+        };
 
-        let (failure, over) = match attempt(worker, conn, &lease, request).await {
-            Attempt::Answered(response, channel) => match judge(&response, lease.target(), upgrade.is_some()) {
+        let (failure, over) = match attempt(worker, conn, &lease, &source, request).await {
+            Attempt::Answered(response) => match judge(&response, lease.target(), upgrade.is_some()) {
                 Ok(()) => {
                     lease.target().count_answer(response.status());
                     source.settle();
-                    // A child that answers before it has read the whole request is not asked again on that
-                    // connection.
-                    let reuse = source.is_complete().then_some(Reuse { worker: worker.index, channel });
-                    return Ok(answer(worker, conn, lease, response, Onward { reuse, upgrade, class }));
+                    return Ok(answer(worker, conn, lease, response, Onward { upgrade, class }));
                 }
                 Err(failure) => (failure, Over::New),
             },
@@ -137,13 +137,14 @@ async fn attempt(
     worker: &Arc<Worker>,
     conn: &Arc<ClientConn>,
     lease: &Lease,
-    mut request: Request<AttemptBody>,
+    source: &BodySource,
+    request: impl Fn() -> Request<AttemptBody>,
 ) -> Attempt {
     let target = lease.target();
     let mut kept = target.pool.take(worker.index, worker.shared.config.pool_idle);
     loop {
         let over = if kept.is_some() { Over::Kept } else { Over::New };
-        let mut channel = match kept.take() {
+        let channel = match kept.take() {
             Some(channel) => channel,
             None => match unless_ended(lease, conn, worker.connect(target)).await {
                 Ok(Ok(channel)) => channel,
@@ -154,17 +155,18 @@ async fn attempt(
                 Err(ended) => return Attempt::Ended(ended),
             },
         };
-        let sent = channel.sender.try_send_request(request);
-        match unless_ended(lease, conn, sent).await {
+        let error = match unless_ended(lease, conn, channel.send(request())).await {
             Err(ended) => return Attempt::Ended(ended),
-            Ok(Ok(response)) => return Attempt::Answered(response, channel),
-            Ok(Err(mut error)) => match error.take_message() {
-                // The child has closed a kept connection meanwhile; nothing was sent.
-                Some(unsent) if over == Over::Kept => request = unsent,
-                Some(_) => return Attempt::Failed(Failure::NotSent, over),
-                None if error.error().is_parse() => return Attempt::Failed(Failure::BadResponse, over),
-                None => return Attempt::Failed(Failure::NoResponse, over),
-            },
+            Ok(Ok(response)) => return Attempt::Answered(response),
+            Ok(Err(error)) => error,
+        };
+        tracing::debug!(target = %target.label(), %error, "no response of a child");
+        match error {
+            // The child has closed a kept connection meanwhile; nothing was sent.
+            SendError::NotSent(_) if over == Over::Kept && source.state() != BodyState::Streaming => {}
+            SendError::NotSent(_) => return Attempt::Failed(Failure::NotSent, over),
+            SendError::Bad(_) => return Attempt::Failed(Failure::BadResponse, over),
+            SendError::NoResponse | SendError::Body(_) => return Attempt::Failed(Failure::NoResponse, over),
         }
     }
 }
@@ -186,7 +188,7 @@ async fn unless_ended<T>(lease: &Lease, conn: &Arc<ClientConn>, work: impl Futur
 }
 
 /// Whether a response may be passed on.
-fn judge(response: &Response<Incoming>, target: &Target, upgrade: bool) -> Result<(), Failure> {
+fn judge(response: &Response<UpstreamBody>, target: &Target, upgrade: bool) -> Result<(), Failure> {
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS if !upgrade => Err(Failure::BadResponse),
         StatusCode::SERVICE_UNAVAILABLE if target.voucher().not_admitted(response.headers()) => {
@@ -198,7 +200,6 @@ fn judge(response: &Response<Incoming>, target: &Target, upgrade: bool) -> Resul
 
 /// What else decides how a response goes on.
 struct Onward {
-    reuse: Option<Reuse>,
     upgrade: Option<OnUpgrade>,
     class: Option<StreamClass>,
 }
@@ -208,7 +209,7 @@ fn answer(
     worker: &Arc<Worker>,
     conn: &Arc<ClientConn>,
     lease: Lease,
-    mut response: Response<Incoming>,
+    mut response: Response<UpstreamBody>,
     onward: Onward,
 ) -> Response<RelayBody> {
     if !lease.begin_response() {
@@ -221,10 +222,10 @@ fn answer(
 
     if switching && let Some(client) = onward.upgrade {
         lease.reclass(StreamClass::Upgrade);
-        let child = hyper::upgrade::on(&mut response);
-        worker.spawn(tunnel::run(conn.clone(), lease, client, child));
+        let (head, body) = response.into_parts();
+        worker.spawn(tunnel::run(conn.clone(), lease, client, body.into_upgraded()));
         conn.decide_upgrade(true);
-        return response.map(|_| RelayBody::full(bytes::Bytes::new()));
+        return Response::from_parts(head, RelayBody::full(bytes::Bytes::new()));
     }
     let class = onward.class.unwrap_or_else(|| {
         let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -237,5 +238,5 @@ fn answer(
     if class != StreamClass::Request {
         lease.reclass(class);
     }
-    response.map(|incoming| RelayBody::relay(incoming, lease, conn.clone(), hangup, onward.reuse))
+    response.map(|incoming| RelayBody::relay(incoming, lease, conn.clone(), worker.index, hangup))
 }

@@ -16,6 +16,7 @@
 //! is read from snapshots or under a short lock that is never held across an await.
 
 mod body;
+mod chunk;
 mod client;
 mod clock;
 mod config;
@@ -56,5 +57,6 @@ pub use router_core::reserved::is_reserved;
 pub use router_core::route::{PatternError, Prefix, RoutePattern};
 pub use slot::{Absence, SlotRoute};
 pub use table::{ClassRule, RouteTable};
-pub use target::{Answered, Load, Target, TargetLabel, Upstream, Voucher};
+pub use target::{Answered, Load, Target, TargetLabel, Voucher};
+pub use upstream::Upstream;
 pub use waits::{WAITS_MS, WaitCounts, WaitEnd};

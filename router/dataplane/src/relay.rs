@@ -1,5 +1,6 @@
 //! A response on its way to a client, and the lease that lasts as long as it.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -7,19 +8,19 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use router_core::leases::How;
 
+use crate::chunk::Chunk;
 use crate::client::ClientConn;
 use crate::local::BoxFuture;
 use crate::target::Lease;
-use crate::upstream::Channel;
+use crate::upstream::{AnswerError, UpstreamBody};
 
 /// Why a response ends early. The client's connection is aborted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayError {
     #[error("the child broke off")]
-    Child(#[source] hyper::Error),
+    Child(#[source] AnswerError),
     #[error("the client hung up")]
     ClientGone,
 }
@@ -35,15 +36,15 @@ pub(crate) struct Relay {
     incoming: Incoming,
     lease: Lease,
     conn: Arc<ClientConn>,
+    /// Whose connections to the child these are.
+    worker: usize,
     /// Resolves at the end of the client's input, where that means that nobody listens any more.
     hangup: Option<BoxFuture<'static, ()>>,
-    reuse: Option<Reuse>,
 }
 
-/// Where the connection to the child goes when the response is complete.
-pub(crate) struct Reuse {
-    pub(crate) worker: usize,
-    pub(crate) channel: Channel,
+enum Incoming {
+    Open(UpstreamBody),
+    Over,
 }
 
 impl RelayBody {
@@ -53,32 +54,36 @@ impl RelayBody {
 
     /// `hangup`: the end of the client's input ends the response.
     pub(crate) fn relay(
-        incoming: Incoming,
+        incoming: UpstreamBody,
         lease: Lease,
         conn: Arc<ClientConn>,
+        worker: usize,
         hangup: bool,
-        reuse: Option<Reuse>,
     ) -> Self {
         let listener = conn.clone();
         let hangup: Option<BoxFuture<'static, ()>> =
             if hangup { Some(Box::pin(async move { listener.input_ended().await })) } else { None };
-        let mut relay = Relay { incoming, lease, conn, hangup, reuse };
-        if relay.incoming.is_end_stream() {
-            relay.complete();
-        }
+        let mut relay = Relay { incoming: Incoming::Open(incoming), lease, conn, worker, hangup };
+        relay.complete_at_end();
         RelayBody::Relay(Box::new(relay))
     }
 }
 
 impl Relay {
-    fn complete(&mut self) {
-        if let Some(Reuse { worker, channel }) = self.reuse.take() {
-            self.lease.target().pool.put(worker, channel);
+    fn complete_at_end(&mut self) {
+        if let Incoming::Open(incoming) = &self.incoming
+            && incoming.is_end_stream()
+            && let Incoming::Open(incoming) = mem::replace(&mut self.incoming, Incoming::Over)
+        {
+            if let Some(channel) = incoming.into_reusable() {
+                self.lease.target().pool.put(self.worker, channel);
+            }
+            self.lease.finish(How::Finished);
         }
-        self.lease.finish(How::Finished);
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, RelayError>>> {
+        let Incoming::Open(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         if let Some(hangup) = &mut self.hangup
             && hangup.as_mut().poll(cx).is_ready()
         {
@@ -86,36 +91,35 @@ impl Relay {
             self.lease.finish(How::ClientGone);
             return Poll::Ready(Some(Err(RelayError::ClientGone)));
         }
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            None => {
-                self.complete();
-                Poll::Ready(None)
-            }
-            Some(Ok(frame)) => {
-                if self.incoming.is_end_stream() {
-                    self.complete();
-                }
-                Poll::Ready(Some(Ok(frame)))
+        let polled = match ready!(Pin::new(incoming).poll_frame(cx)) {
+            None => None,
+            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Err(AnswerError::Upload(error))) => {
+                tracing::debug!(target = %self.lease.target().label(), %error, "a client broke off its request");
+                self.lease.finish(How::ClientGone);
+                Some(Err(RelayError::ClientGone))
             }
             Some(Err(error)) => {
                 self.lease.finish(How::UpstreamBroke);
                 self.conn.show_break(false);
                 tracing::warn!(target = %self.lease.target().label(), %error, "a child broke off its response");
-                Poll::Ready(Some(Err(RelayError::Child(error))))
+                Some(Err(RelayError::Child(error)))
             }
-        }
+        };
+        self.complete_at_end();
+        Poll::Ready(polled)
     }
 }
 
 impl Body for RelayBody {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = RelayError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, RelayError>>> {
         match self.get_mut() {
-            RelayBody::Full(full) => {
-                Pin::new(full).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
-            }
+            RelayBody::Full(full) => Pin::new(full).poll_frame(cx).map(|frame| {
+                frame.map(|frame| frame.map(|frame| frame.map_data(Chunk::from)).map_err(|never| match never {}))
+            }),
             RelayBody::Relay(relay) => relay.poll(cx),
         }
     }
@@ -123,14 +127,20 @@ impl Body for RelayBody {
     fn is_end_stream(&self) -> bool {
         match self {
             RelayBody::Full(full) => full.is_end_stream(),
-            RelayBody::Relay(relay) => relay.incoming.is_end_stream(),
+            RelayBody::Relay(relay) => match &relay.incoming {
+                Incoming::Open(incoming) => incoming.is_end_stream(),
+                Incoming::Over => true,
+            },
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             RelayBody::Full(full) => full.size_hint(),
-            RelayBody::Relay(relay) => relay.incoming.size_hint(),
+            RelayBody::Relay(relay) => match &relay.incoming {
+                Incoming::Open(incoming) => incoming.size_hint(),
+                Incoming::Over => SizeHint::with_exact(0),
+            },
         }
     }
 }

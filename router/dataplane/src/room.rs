@@ -14,8 +14,8 @@ use crate::config::HoldBounds;
 use crate::counters::bump;
 use crate::plane::Shared;
 use crate::slot::SlotRoute;
-use crate::upstream::BUFFER;
 use crate::waits::WaitEnd;
+use crate::worker::BUFFER;
 
 /// What waits somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

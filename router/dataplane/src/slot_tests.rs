@@ -1,7 +1,8 @@
 use super::*;
 use crate::clock::Clock;
 use crate::signal::Flag;
-use crate::target::{Lease, TargetLabel, Upstream, Voucher};
+use crate::target::{Lease, TargetLabel, Voucher};
+use crate::upstream::Upstream;
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use supervisor_protocol::{Generation, Nonce, ServiceName, StreamClass, VersionName};

@@ -4,8 +4,6 @@
 //! gives out no more of them, until it is restored; [`Target::idle`] resolves when the last has ended.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::signal::{Flag, LeaseSignal};
-use crate::upstream::IdlePool;
+use crate::upstream::{IdlePool, Upstream};
 
 /// What a target is called in logs, metrics and status.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,15 +66,6 @@ impl Voucher {
 
 fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str) -> Option<T> {
     headers.get(HeaderName::from_static(name))?.to_str().ok()?.parse().ok()
-}
-
-/// Where a target listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Upstream {
-    Tcp(SocketAddr),
-    /// `name:port`, resolved for each connection.
-    Named(String),
-    Unix(PathBuf),
 }
 
 /// The work of a target at one moment.

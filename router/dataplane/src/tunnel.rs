@@ -13,18 +13,18 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 
 use crate::client::ClientConn;
 use crate::target::Lease;
+use crate::upstream::Upgraded;
 
 /// How long a client may go on sending to a child that has closed its own direction, and how long the last
 /// words of a child that takes nothing more may take to come through.
 const AFTER_THE_CHILD: Duration = Duration::from_secs(5);
 
 /// Copies both ways until both directions have ended, or the lease is cut, and ends the lease.
-pub(crate) async fn run(conn: Arc<ClientConn>, mut lease: Lease, client: OnUpgrade, child: OnUpgrade) {
+pub(crate) async fn run(conn: Arc<ClientConn>, mut lease: Lease, client: OnUpgrade, child: Upgraded) {
     let joined = async {
-        let (client, child) = (client.await, child.await);
-        match (client, child) {
-            (Ok(client), Ok(child)) => both_ways(TokioIo::new(client), TokioIo::new(child), conn.reset()).await.is_ok(),
-            (Err(_), _) | (_, Err(_)) => false,
+        match client.await {
+            Ok(client) => both_ways(TokioIo::new(client), child, conn.reset()).await.is_ok(),
+            Err(_) => false,
         }
     };
     tokio::select! {

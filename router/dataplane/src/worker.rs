@@ -21,8 +21,10 @@ use crate::counters::bump;
 use crate::plane::Shared;
 use crate::serve::serve;
 use crate::target::Target;
-use crate::upstream::{BUFFER, Channel};
+use crate::upstream::Channel;
 
+/// What hyper may buffer for a connection, in bytes.
+pub(crate) const BUFFER: usize = 128 * 1024;
 /// How often connections that have been unused for too long are closed.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long the accepting pauses when descriptors have run out.
@@ -88,8 +90,7 @@ impl Worker {
 
     /// A new connection to a target.
     pub(crate) async fn connect(&self, target: &Arc<Target>) -> io::Result<Channel> {
-        let (channel, drive) = Channel::open(target.upstream(), self.shared.config.connect_timeout).await?;
-        tokio::spawn(drive);
+        let channel = Channel::open(target.upstream(), self.shared.config.connect_timeout).await?;
         bump(&self.shared.counters.upstream_connections);
         let mut targets = self.targets.lock();
         if !targets.iter().any(|known| known.as_ptr() == Arc::as_ptr(target)) {

@@ -67,7 +67,7 @@ impl Chunked {
     }
 
     /// One byte that is not data. An error leaves everything as it was.
-    fn byte(&mut self, byte: u8) -> Result<Self, V> {
+    pub(super) fn byte(&mut self, byte: u8) -> Result<Self, V> {
         Ok(match self {
             Chunked::Size { size, digits } => match (byte, char::from(byte).to_digit(16)) {
                 (_, Some(_)) if *digits == MAX_SIZE_DIGITS => return Err(V::ChunkSize),

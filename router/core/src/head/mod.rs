@@ -6,11 +6,13 @@
 //! a request ends. Must not live here: sockets, timeouts, and any meaning of the fields beyond framing.
 
 mod chunked;
+mod decoder;
 mod grammar;
 mod scanner;
 mod target;
 mod violation;
 
+pub use decoder::{ChunkDecoder, Decoded};
 pub use scanner::{Fed, HeadScanner, Step};
 pub use violation::HeadViolation;
 
