@@ -61,7 +61,7 @@ async fn supervise(config: Config, cli: &Cli) -> anyhow::Result<()> {
     let mut settings = PlaneConfig::of_router(clock);
     settings.workers = config.threads.unwrap_or(settings.workers);
     settings.trusted = config.trusted_proxies.clone();
-    let plane = Plane::start(settings, vec![data], Arc::new(RouteTable::pending()), Arc::new(NoLocalEndpoints))?;
+    let plane = Plane::start(settings, vec![data.into()], Arc::new(RouteTable::pending()), Arc::new(NoLocalEndpoints))?;
     let router = Arc::new(Router {
         clock,
         metrics: Arc::new(Metrics::new()),

@@ -248,8 +248,9 @@ impl Planes {
             ..PlaneConfig::new(stamp.clone(), clock)
         };
         let endpoints: Arc<dyn LocalEndpoints> = Arc::new(Endpoints::new(board.clone(), clock, allow));
-        let start =
-            |settings, listener, table, endpoints| Plane::start(settings, vec![listener], Arc::new(table), endpoints);
+        let start = |settings, listener: TcpListener, table, endpoints| {
+            Plane::start(settings, vec![listener.into()], Arc::new(table), endpoints)
+        };
         let (pending, none) = (RouteTable::pending(), RouteTable::default());
         Ok(match status {
             None => Planes { data: Arc::new(start(settings, data, pending, endpoints)?), status: None },

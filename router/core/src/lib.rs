@@ -1,6 +1,7 @@
 //! The pure half of everything that moves a request.
 //!
-//! Of one machine: the strict HTTP/1 head grammar and body framing ([`head`]), the book of leases of one target
+//! Of one machine: the strict HTTP/1 head grammar and body framing ([`head`]), the header of a balancer before us
+//! ([`proxy`]), the book of leases of one target
 //! with its forecasts ([`leases`]), the grammar of versiond's routes ([`route`]) and the rules of retries
 //! ([`retry`]).
 //!
@@ -27,6 +28,7 @@ pub mod members;
 pub mod pattern;
 pub mod placement;
 pub mod pool;
+pub mod proxy;
 pub mod reserved;
 pub mod retry;
 pub mod route;

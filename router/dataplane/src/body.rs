@@ -7,15 +7,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use router_core::retry::BodyState;
+
+use crate::client::{ClientBody, ClientBodyError};
 
 /// Why a body cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the client broke off")]
-    Client(#[source] hyper::Error),
+    Client(#[source] ClientBodyError),
     #[error("another attempt reads the body now")]
     Superseded,
 }
@@ -24,7 +25,7 @@ pub(crate) enum BodyError {
 pub(crate) struct BodySource(Option<Arc<Mutex<Source>>>);
 
 struct Source {
-    incoming: Incoming,
+    incoming: ClientBody,
     kept: Kept,
     touched: bool,
     ended: bool,
@@ -42,7 +43,7 @@ enum Kept {
 
 impl BodySource {
     /// `limit` bytes are kept for another attempt at most.
-    pub(crate) fn new(incoming: Incoming, limit: usize) -> Self {
+    pub(crate) fn new(incoming: ClientBody, limit: usize) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }

@@ -19,10 +19,15 @@ pub struct PlaneConfig {
     pub host: Option<HostStamp>,
     /// Peers that get the `Versiond-*` headers, and whose own trusted and forwarding headers count.
     pub trusted: PeerRanges,
-    /// From the first byte of a head to its last.
+    /// Balancers that say of each connection whose it is (PROXY protocol, version 2). From them it is required,
+    /// from others it is not read.
+    pub proxy_protocol: PeerRanges,
+    /// From the first byte of a head to its last; and for each step before it, TLS among them.
     pub head_timeout: Duration,
     /// How long a client's connection may stay without a request. Longer than a router pools.
     pub client_idle: Duration,
+    /// How long a client may take nothing of what is there for it.
+    pub stalled: Duration,
     /// How long a connection that has not asked anything yet may still begin to when the plane stops.
     pub first_request: Duration,
     /// How long a connection to a child may take to come about.
@@ -40,6 +45,11 @@ pub struct PlaneConfig {
     pub replay_buffer: usize,
     /// Client connections at once, over all workers; further ones wait in the listener's queue.
     pub connections: usize,
+    /// Streams at once on one connection that speaks HTTP/2.
+    pub streams: u32,
+    /// How often a connection that speaks HTTP/2 and has streams is asked whether it is there. It is given up
+    /// when the next time comes without an answer.
+    pub ping: Duration,
 }
 
 /// How much may wait for slots that do not serve, and for how long. One slot gets three quarters of the
@@ -73,8 +83,10 @@ impl PlaneConfig {
             clock,
             host: None,
             trusted: PeerRanges::private(),
+            proxy_protocol: PeerRanges::none(),
             head_timeout: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),
+            stalled: Duration::from_secs(120),
             first_request: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(5),
             pool_idle: Duration::from_secs(5),
@@ -84,6 +96,8 @@ impl PlaneConfig {
             not_admitted_wait: Duration::from_secs(1),
             replay_buffer: 64 * 1024,
             connections: 10_000,
+            streams: 250,
+            ping: Duration::from_secs(20),
         }
     }
 }

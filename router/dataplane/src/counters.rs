@@ -31,6 +31,8 @@ pub struct PlaneCounters {
     /// Connections of clients that are open now.
     pub connections_now: u64,
     pub connections: u64,
+    /// Connections that ended before their first request could be read: no TLS, no header of a balancer.
+    pub not_begun: u64,
     /// Connections made to children.
     pub upstream_connections: u64,
 }
@@ -45,6 +47,7 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) connections_now: AtomicU64,
     pub(crate) connections: AtomicU64,
+    pub(crate) not_begun: AtomicU64,
     pub(crate) upstream_connections: AtomicU64,
 }
 
@@ -75,6 +78,7 @@ impl Counters {
             retries: get(&self.retries),
             connections_now: get(&self.connections_now),
             connections: get(&self.connections),
+            not_begun: get(&self.not_begun),
             upstream_connections: get(&self.upstream_connections),
         }
     }

@@ -7,14 +7,13 @@ use std::task::Poll;
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use router_core::leases::How;
 use router_core::retry::{BodyState, Failure, is_idempotent};
 use supervisor_protocol::{Refusal, StreamClass};
 
 use crate::body::{AttemptBody, BodySource};
-use crate::client::ClientConn;
+use crate::client::{Client, ClientBody};
 use crate::counters::bump;
 use crate::headers;
 use crate::hold::Admission;
@@ -36,7 +35,7 @@ pub(crate) struct Outbound {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Incoming,
+    pub(crate) body: ClientBody,
     /// The client's half of an upgrade, when one is asked for.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// The class that the configuration declares.
@@ -69,12 +68,12 @@ enum Ended {
 /// Forwards a request by its way.
 pub(crate) async fn forward(
     worker: &Arc<Worker>,
-    conn: &Arc<ClientConn>,
+    client: &Client,
     mut way: Way<'_>,
     outbound: Outbound,
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
-    let refuse = |refused: Refused| Ok(refused.answer(shared, None, conn.trusted));
+    let refuse = |refused: Refused| Ok(refused.answer(shared, None, client.peer.trusted));
     let Outbound { method, uri, mut headers, body, upgrade, class } = outbound;
     headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
     let is_idempotent = is_idempotent(method.as_str());
@@ -100,20 +99,20 @@ pub(crate) async fn forward(
             request
         };
 
-        let (failure, over) = match attempt(worker, conn, &lease, &source, request).await {
+        let (failure, over) = match attempt(worker, client, &lease, &source, request).await {
             Attempt::Answered(response) => match judge(&response, lease.target(), upgrade.is_some()) {
                 Ok(()) => {
                     lease.target().count_answer(response.status());
                     source.settle();
-                    return Ok(answer(worker, conn, lease, response, Onward { upgrade, class }));
+                    return Ok(answer(worker, client, lease, response, Onward { upgrade, class }));
                 }
                 Err(failure) => (failure, Over::New),
             },
             Attempt::Ended(Ended::Cut) => return refuse(Refused::new(Refusal::DeadlineCut)),
             Attempt::Ended(Ended::ClientGone) => return Err(Gone),
-            Attempt::Failed(..) if conn.body_violation().is_some() => {
-                let detail = conn.body_violation().map(|violation| violation.to_string());
-                return Ok(Refused::new(Refusal::BadHead).answer(shared, detail.as_deref(), conn.trusted));
+            Attempt::Failed(..) if client.body_violation().is_some() => {
+                let detail = client.body_violation().map(|violation| violation.to_string());
+                return Ok(Refused::new(Refusal::BadHead).answer(shared, detail.as_deref(), client.peer.trusted));
             }
             Attempt::Failed(..) if source.is_broken() => return Err(Gone),
             Attempt::Failed(failure, over) => (failure, over),
@@ -135,7 +134,7 @@ pub(crate) async fn forward(
 /// Sends once, over a kept connection or a new one.
 async fn attempt(
     worker: &Arc<Worker>,
-    conn: &Arc<ClientConn>,
+    client: &Client,
     lease: &Lease,
     source: &BodySource,
     request: impl Fn() -> Request<AttemptBody>,
@@ -146,7 +145,7 @@ async fn attempt(
         let over = if kept.is_some() { Over::Kept } else { Over::New };
         let channel = match kept.take() {
             Some(channel) => channel,
-            None => match unless_ended(lease, conn, worker.connect(target)).await {
+            None => match unless_ended(lease, client, worker.connect(target)).await {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error)) => {
                     tracing::debug!(target = %target.label(), %error, "no connection to a child");
@@ -155,7 +154,7 @@ async fn attempt(
                 Err(ended) => return Attempt::Ended(ended),
             },
         };
-        let error = match unless_ended(lease, conn, channel.send(request())).await {
+        let error = match unless_ended(lease, client, channel.send(request())).await {
             Err(ended) => return Attempt::Ended(ended),
             Ok(Ok(response)) => return Attempt::Answered(response),
             Ok(Err(error)) => error,
@@ -172,9 +171,9 @@ async fn attempt(
 }
 
 /// Drives `work` until it is done, the lease is cut, or the client has reset its connection.
-async fn unless_ended<T>(lease: &Lease, conn: &Arc<ClientConn>, work: impl Future<Output = T>) -> Result<T, Ended> {
+async fn unless_ended<T>(lease: &Lease, client: &Client, work: impl Future<Output = T>) -> Result<T, Ended> {
     let mut work = pin!(work);
-    let mut reset = pin!(conn.reset());
+    let mut reset = pin!(client.reset());
     poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
@@ -207,24 +206,24 @@ struct Onward {
 /// Begins to pass a response on.
 fn answer(
     worker: &Arc<Worker>,
-    conn: &Arc<ClientConn>,
+    client: &Client,
     lease: Lease,
     mut response: Response<UpstreamBody>,
     onward: Onward,
 ) -> Response<RelayBody> {
     if !lease.begin_response() {
-        return Refused::new(Refusal::DeadlineCut).answer(&worker.shared, None, conn.trusted);
+        return Refused::new(Refusal::DeadlineCut).answer(&worker.shared, None, client.peer.trusted);
     }
     bump(&worker.shared.counters.answered);
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     headers::to_client(response.headers_mut(), switching);
     *response.version_mut() = Version::HTTP_11;
 
-    if switching && let Some(client) = onward.upgrade {
+    if switching && let Some(upgrade) = onward.upgrade {
         lease.reclass(StreamClass::Upgrade);
         let (head, body) = response.into_parts();
-        worker.spawn(tunnel::run(conn.clone(), lease, client, body.into_upgraded()));
-        conn.decide_upgrade(true);
+        worker.spawn(tunnel::run(client.clone(), lease, upgrade, body.into_upgraded()));
+        client.decide_upgrade(true);
         return Response::from_parts(head, RelayBody::full(bytes::Bytes::new()));
     }
     let class = onward.class.unwrap_or_else(|| {
@@ -238,5 +237,5 @@ fn answer(
     if class != StreamClass::Request {
         lease.reclass(class);
     }
-    response.map(|incoming| RelayBody::relay(incoming, lease, conn.clone(), worker.index, hangup))
+    response.map(|incoming| RelayBody::relay(incoming, lease, client.clone(), worker.index, hangup))
 }

@@ -1,9 +1,9 @@
 //! What is taken from, and added to, the headers that pass through.
 
-use std::net::SocketAddr;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use supervisor_protocol::headers::LAST_RESORT;
+
+use crate::client::Peer;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -18,7 +18,7 @@ const DEVSHARD_HA: HeaderName = HeaderName::from_static("devshard-ha");
 const OWN_PREFIX: &str = "versiond-";
 
 /// Prepares a client's headers for a child. `upgrade`: the request asks for another protocol.
-pub(crate) fn to_child(headers: &mut HeaderMap, peer: SocketAddr, trusted: bool, upgrade: bool) {
+pub(crate) fn to_child(headers: &mut HeaderMap, peer: &Peer, upgrade: bool) {
     let protocol = upgrade.then(|| headers.get(header::UPGRADE).cloned()).flatten();
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(headers);
@@ -30,11 +30,11 @@ pub(crate) fn to_child(headers: &mut HeaderMap, peer: SocketAddr, trusted: bool,
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    remove_own(headers, trusted);
-    if !trusted {
+    remove_own(headers, peer.trusted);
+    if !peer.trusted {
         headers.remove(DEVSHARD_HA);
     }
-    forwarded(headers, peer, trusted);
+    forwarded(headers, peer);
 }
 
 /// Prepares a child's headers for a client.
@@ -90,14 +90,16 @@ fn remove_own(headers: &mut HeaderMap, keep_last_resort: bool) {
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, peer: SocketAddr, trusted: bool) {
-    let address = peer.ip().to_canonical();
+fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
+    let Peer { address, trusted, secure } = *peer;
+    let address = address.ip().to_canonical();
+    let proto = if secure { "https" } else { "http" };
     let host = headers.get(header::HOST).cloned();
     let element = {
         let node = if address.is_ipv6() { format!("for=\"[{address}]\"") } else { format!("for={address}") };
         match host.as_ref().and_then(|host| host.to_str().ok()) {
-            Some(host) => format!("{node};host=\"{host}\";proto=http"),
-            None => format!("{node};proto=http"),
+            Some(host) => format!("{node};host=\"{host}\";proto={proto}"),
+            None => format!("{node};proto={proto}"),
         }
     };
     let text = address.to_string();
@@ -105,7 +107,7 @@ fn forwarded(headers: &mut HeaderMap, peer: SocketAddr, trusted: bool) {
     append(headers, header::FORWARDED, &element, trusted);
     let keep = |headers: &HeaderMap, name: &HeaderName| trusted && headers.contains_key(name);
     if !keep(headers, &X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
     if !keep(headers, &X_REAL_IP)
         && let Ok(value) = HeaderValue::try_from(text)
@@ -147,7 +149,9 @@ mod tests {
         headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7)), 1);
+    fn peer(trusted: bool) -> Peer {
+        Peer { address: "203.0.113.7:1".parse().unwrap(), trusted, secure: false }
+    }
 
     #[test]
     fn hop_by_hop_headers_end_here_and_so_do_those_they_name() {
@@ -162,7 +166,7 @@ mod tests {
             ("expect", "100-continue"),
             ("x-kept", "1"),
         ]);
-        to_child(&mut headers, PEER, false, false);
+        to_child(&mut headers, &peer(false), false);
         for gone in ["connection", "x-secret", "keep-alive", "te", "upgrade", "expect"] {
             assert_eq!(text(&headers, gone), None, "{gone}");
         }
@@ -183,7 +187,7 @@ mod tests {
             ("versiond-host", "x; boot=1"),
         ];
         let mut strange = map(&sent);
-        to_child(&mut strange, PEER, false, false);
+        to_child(&mut strange, &peer(false), false);
         assert_eq!(text(&strange, "x-forwarded-for"), Some("203.0.113.7"));
         assert_eq!(text(&strange, "x-forwarded-proto"), Some("http"));
         assert_eq!(text(&strange, "x-real-ip"), Some("203.0.113.7"));
@@ -192,7 +196,7 @@ mod tests {
         assert_eq!(text(&strange, "versiond-last-resort"), None);
 
         let mut trusted = map(&sent);
-        to_child(&mut trusted, PEER, true, false);
+        to_child(&mut trusted, &peer(true), false);
         assert_eq!(text(&trusted, "x-forwarded-for"), Some("1.1.1.1, 203.0.113.7"));
         assert_eq!(text(&trusted, "x-forwarded-proto"), Some("https"));
         assert_eq!(text(&trusted, "x-real-ip"), Some("1.1.1.1"));
@@ -204,7 +208,7 @@ mod tests {
     #[test]
     fn an_upgrade_keeps_its_protocol_and_a_response_none_of_ours() {
         let mut headers = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        to_child(&mut headers, PEER, false, true);
+        to_child(&mut headers, &peer(false), true);
         assert_eq!((text(&headers, "connection"), text(&headers, "upgrade")), (Some("upgrade"), Some("websocket")));
         let mut headers = map(&[("versiond-not-admitted", "x; nonce=1"), ("connection", "close"), ("x-a", "1")]);
         to_client(&mut headers, false);

@@ -9,7 +9,7 @@ use supervisor_protocol::Refusal;
 use supervisor_protocol::time::millis;
 use tokio::time::Instant;
 
-use crate::client::ClientConn;
+use crate::client::Client;
 use crate::plane::Shared;
 use crate::refuse::Refused;
 use crate::room::Waiting;
@@ -31,7 +31,7 @@ pub(crate) enum NoTable {
 }
 
 /// Waits until the table of routes is known. Gives back the deadline, which further waits share.
-pub(crate) async fn first_table(shared: &Shared, conn: &ClientConn, weight: u64) -> Result<Instant, NoTable> {
+pub(crate) async fn first_table(shared: &Shared, client: &Client, weight: u64) -> Result<Instant, NoTable> {
     let Some(_waiting) = Waiting::begin(shared, None, weight) else {
         return Err(NoTable::Refused(Refused::new(Refusal::HoldFull)));
     };
@@ -48,7 +48,7 @@ pub(crate) async fn first_table(shared: &Shared, conn: &ClientConn, weight: u64)
         tokio::select! {
             biased;
             () = changed => {}
-            () = conn.reset() => return Err(NoTable::ClientGone),
+            () = client.reset() => return Err(NoTable::ClientGone),
             () = tokio::time::sleep_until(deadline) => {
                 return Err(NoTable::Refused(Refused::new(Refusal::NotServing)));
             }
@@ -67,7 +67,7 @@ pub(crate) struct Avoid {
 /// The admission of one request, over all its attempts.
 pub(crate) struct Hold<'a> {
     shared: &'a Shared,
-    conn: &'a Arc<ClientConn>,
+    client: &'a Client,
     slot: &'a Arc<SlotRoute>,
     weight: u64,
     /// Set by the first wait: all waits of a request share one bound.
@@ -88,12 +88,12 @@ impl<'a> Hold<'a> {
     /// `weight`: what it takes of memory while it waits; `deadline`: that of a wait which came before.
     pub(crate) fn new(
         shared: &'a Shared,
-        conn: &'a Arc<ClientConn>,
+        client: &'a Client,
         slot: &'a Arc<SlotRoute>,
         weight: u64,
         deadline: Option<Instant>,
     ) -> Self {
-        Self { shared, conn, slot, weight, deadline }
+        Self { shared, client, slot, weight, deadline }
     }
 
     /// A lease on what serves now, or within the bounds.
@@ -148,7 +148,7 @@ impl<'a> Hold<'a> {
                 biased;
                 () = place.called() => {}
                 // Not the end of input: a client may end its half once it has asked.
-                () = self.conn.reset() => return Admission::ClientGone,
+                () = self.client.reset() => return Admission::ClientGone,
                 () = tokio::time::sleep_until(until) => {
                     // Something may serve already, and its turn is still to come: nobody is refused for that.
                     if let Look::Lease(lease) = self.look(avoid.as_ref()) {
@@ -176,7 +176,7 @@ impl<'a> Hold<'a> {
                     return Look::Avoided;
                 }
                 SlotState::Serving(target) => {
-                    if let Some(lease) = target.acquire(self.conn.abort.clone()) {
+                    if let Some(lease) = target.acquire(self.client.abort.clone()) {
                         return Look::Lease(lease);
                     }
                 }

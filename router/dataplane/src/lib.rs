@@ -7,9 +7,9 @@
 //!
 //! ```text
 //! worker (one thread each, over the same listening sockets)
-//!   accept ─ connection task: filter (client) ─ hyper ─ serve ─┬─ local endpoints
-//!                                                              ├─ hold (slot queue)
-//!                                                              └─ forward ─ upstream connection task
+//!   accept ─ connection task: client (HTTP/1 or HTTP/2) ─ serve ─┬─ local endpoints
+//!                                                                ├─ hold (slot queue)
+//!                                                                └─ forward ─ upstream
 //! ```
 //!
 //! Every worker has its own connections to children. What is shared (the table, the slots, the leases)
@@ -43,12 +43,13 @@ mod waits;
 mod way;
 mod worker;
 
+pub use client::{TlsError, TlsIdentity};
 pub use clock::Clock;
 pub use config::{HoldBounds, PlaneConfig};
 pub use counters::PlaneCounters;
 pub use local::{BoxFuture, LocalEndpoints, LocalRequest, NoLocalEndpoints};
 pub use peers::{PeerRange, PeerRanges, RangeError};
-pub use plane::{Plane, StartError};
+pub use plane::{Listener, Plane, StartError};
 pub use pools::{Attempt, Choices, Placed, Pools, Refused, Stamps};
 pub use room::Held;
 pub use router_core::choose::Failed;

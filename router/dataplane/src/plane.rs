@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use supervisor_protocol::{Refusal, SlotId};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::client::{Door, TlsIdentity};
 use crate::config::PlaneConfig;
 use crate::counters::{Counters, PlaneCounters};
 use crate::local::LocalEndpoints;
@@ -30,12 +30,26 @@ pub enum StartError {
     Worker(#[source] std::io::Error),
 }
 
+/// A listening socket, and how those who come are spoken to.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: TcpListener,
+    /// Over TLS alone, when there is one; HTTP/2 or HTTP/1 is agreed on then (ALPN).
+    pub tls: Option<TlsIdentity>,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
 /// What the workers share.
 pub(crate) struct Shared {
     pub(crate) config: PlaneConfig,
     pub(crate) table: ArcSwap<RouteTable>,
     pub(crate) local: Arc<dyn LocalEndpoints>,
-    pub(crate) announce: AtomicBool,
+    pub(crate) announce: watch::Sender<bool>,
     pub(crate) closed: ArcSwapOption<Refusal>,
     /// Told of every change of `table` and `closed`, after it.
     pub(crate) changed: Notify,
@@ -60,17 +74,19 @@ impl Plane {
     /// [`RouteTable::pending`], requests that are not the host's own wait for another one.
     pub fn start(
         config: PlaneConfig,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         table: Arc<RouteTable>,
         local: Arc<dyn LocalEndpoints>,
     ) -> Result<Plane, StartError> {
         let workers = config.workers.max(1);
+        let listeners: Vec<_> =
+            listeners.into_iter().map(|Listener { socket, tls }| (socket, Arc::new(Door { tls }))).collect();
         let shared = Arc::new(Shared {
             connections: Arc::new(Semaphore::new(config.connections.clamp(1, Semaphore::MAX_PERMITS))),
             config,
             table: ArcSwap::new(table),
             local,
-            announce: AtomicBool::new(false),
+            announce: watch::Sender::new(false),
             closed: ArcSwapOption::empty(),
             changed: Notify::new(),
             counters: Counters::default(),
@@ -92,9 +108,10 @@ impl Plane {
         self.shared.changed.notify_waiters();
     }
 
-    /// While on, every response says `Connection: close`; idle connections stay open.
+    /// While on, every response over HTTP/1 says `Connection: close`, and idle connections stay open. Connections
+    /// that speak HTTP/2 are told at once to begin nothing more.
     pub fn announce(&self, on: bool) {
-        self.shared.announce.store(on, Ordering::Release);
+        self.shared.announce.send_replace(on);
     }
 
     /// Every new request is refused with this from now on, and so is every one that waits for a slot. The
@@ -158,16 +175,16 @@ impl Drop for Plane {
     }
 }
 
-fn duplicate(listener: &TcpListener) -> std::io::Result<TcpListener> {
-    let own = listener.try_clone()?;
+fn duplicate((socket, door): &(TcpListener, Arc<Door>)) -> std::io::Result<(TcpListener, Arc<Door>)> {
+    let own = socket.try_clone()?;
     own.set_nonblocking(true)?;
-    Ok(own)
+    Ok((own, door.clone()))
 }
 
 fn spawn(
     shared: &Arc<Shared>,
     index: usize,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Arc<Door>)>,
 ) -> std::io::Result<(oneshot::Receiver<()>, JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let worker = Worker::new(shared.clone(), index);

@@ -2,7 +2,6 @@
 
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use http_body_util::Full;
 use router_core::leases::How;
 
 use crate::chunk::Chunk;
-use crate::client::ClientConn;
+use crate::client::Client;
 use crate::local::BoxFuture;
 use crate::target::Lease;
 use crate::upstream::{AnswerError, UpstreamBody};
@@ -35,7 +34,7 @@ pub(crate) enum RelayBody {
 pub(crate) struct Relay {
     incoming: Incoming,
     lease: Lease,
-    conn: Arc<ClientConn>,
+    client: Client,
     /// Whose connections to the child these are.
     worker: usize,
     /// Resolves at the end of the client's input, where that means that nobody listens any more.
@@ -53,17 +52,11 @@ impl RelayBody {
     }
 
     /// `hangup`: the end of the client's input ends the response.
-    pub(crate) fn relay(
-        incoming: UpstreamBody,
-        lease: Lease,
-        conn: Arc<ClientConn>,
-        worker: usize,
-        hangup: bool,
-    ) -> Self {
-        let listener = conn.clone();
+    pub(crate) fn relay(incoming: UpstreamBody, lease: Lease, client: Client, worker: usize, hangup: bool) -> Self {
+        let listener = client.clone();
         let hangup: Option<BoxFuture<'static, ()>> =
             if hangup { Some(Box::pin(async move { listener.input_ended().await })) } else { None };
-        let mut relay = Relay { incoming: Incoming::Open(incoming), lease, conn, worker, hangup };
+        let mut relay = Relay { incoming: Incoming::Open(incoming), lease, client, worker, hangup };
         relay.complete_at_end();
         RelayBody::Relay(Box::new(relay))
     }
@@ -101,7 +94,7 @@ impl Relay {
             }
             Some(Err(error)) => {
                 self.lease.finish(How::UpstreamBroke);
-                self.conn.show_break(false);
+                self.client.show_break(false);
                 tracing::warn!(target = %self.lease.target().label(), %error, "a child broke off its response");
                 Some(Err(RelayError::Child(error)))
             }

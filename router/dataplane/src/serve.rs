@@ -1,17 +1,15 @@
 //! The path of one request through the plane, from its head to whoever answers it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
-use hyper::body::Incoming;
 use router_core::head::{Framing, Head};
 use router_core::reserved::{is_lifecycle, is_reserved};
 use supervisor_protocol::headers::HOST;
 use supervisor_protocol::{Refusal, StreamClass};
 
-use crate::client::{Announced, ClientConn};
+use crate::client::{Announced, Client, ClientBody};
 use crate::counters::bump;
 use crate::forward::{Gone, Outbound, forward};
 use crate::headers;
@@ -27,30 +25,29 @@ use crate::worker::Worker;
 /// Answers one request, or finds that nobody waits for the answer.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
-    conn: Arc<ClientConn>,
-    request: Request<Incoming>,
+    client: Client,
+    announced: Announced,
+    request: Request<ClientBody>,
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     bump(&shared.counters.requests);
-    let mut response = match conn.next() {
-        Some(Announced::Head(head)) => {
-            let response = route(&worker, &conn, head, request).await?;
+    let mut response = match announced {
+        Announced::Head(head) => {
+            let response = route(&worker, &client, head, request).await?;
             if head.upgrade && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-                conn.decide_upgrade(false);
+                client.decide_upgrade(false);
             }
             response
         }
-        Some(Announced::Refused(why)) => {
+        Announced::Refused(why) => {
             let detail = why.to_string();
-            closing(Refused::new(why.refusal()).answer(shared, Some(&detail), conn.trusted))
+            closing(Refused::new(why.refusal()).answer(shared, Some(&detail), client.peer.trusted))
         }
-        // Unreachable: hyper sees no head that was not announced.
-        None => closing(Refused::new(Refusal::BadHead).answer(shared, None, conn.trusted)),
     };
-    if let (true, Some(stamp)) = (conn.trusted, &worker.stamp) {
+    if let (true, Some(stamp)) = (client.peer.trusted, &worker.stamp) {
         response.headers_mut().insert(HeaderName::from_static(HOST), stamp.clone());
     }
-    if shared.announce.load(Ordering::Acquire) && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+    if *shared.announce.borrow() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         response = closing(response);
     }
     Ok(response)
@@ -63,14 +60,14 @@ fn closing(mut response: Response<RelayBody>) -> Response<RelayBody> {
 
 async fn route(
     worker: &Arc<Worker>,
-    conn: &Arc<ClientConn>,
+    client: &Client,
     head: Head,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
-    let refuse = |refusal: Refusal| Ok(Refused::new(refusal).answer(shared, None, conn.trusted));
+    let refuse = |refusal: Refusal| Ok(Refused::new(refusal).answer(shared, None, client.peer.trusted));
     if is_reserved(request.uri().path()) {
-        return local(worker, conn, request).await;
+        return local(worker, client, request).await;
     }
     if let Some(refusal) = shared.closed.load().as_deref() {
         return refuse(*refusal);
@@ -78,9 +75,9 @@ async fn route(
     let (weight, mut hold_until) = (weight(&head), None);
     let is_unknown = |table: &RouteTable| table.is_pending() && table.find(request.uri().path()).is_none();
     if is_unknown(&shared.table.load()) {
-        match first_table(shared, conn, weight).await {
+        match first_table(shared, client, weight).await {
             Ok(deadline) => hold_until = Some(deadline),
-            Err(NoTable::Refused(refused)) => return Ok(refused.answer(shared, None, conn.trusted)),
+            Err(NoTable::Refused(refused)) => return Ok(refused.answer(shared, None, client.peer.trusted)),
             Err(NoTable::ClientGone) => return Err(Gone),
         }
     }
@@ -92,18 +89,18 @@ async fn route(
         }
         let placed = match pools.begin(path) {
             Ok(placed) => placed,
-            Err(refused) => return Ok(Refused::from(refused).answer(shared, None, conn.trusted)),
+            Err(refused) => return Ok(Refused::from(refused).answer(shared, None, client.peer.trusted)),
         };
         drop(table);
         let Some(uri) = rewritten(request.uri().path(), request.uri().query()) else { return refuse(Refusal::BadHead) };
-        let mut outbound = outbound(conn, &head, request, uri, placed.class);
+        let mut outbound = outbound(client, &head, request, uri, placed.class);
         for (name, value) in placed.stamps.iter() {
             match value {
                 Some(value) => outbound.headers.insert(name, value.clone()),
                 None => outbound.headers.remove(name),
             };
         }
-        return forward(worker, conn, Way::in_pool(placed.first, placed.choices, conn), outbound).await;
+        return forward(worker, client, Way::in_pool(placed.first, placed.choices, client), outbound).await;
     }
     let Some(found) = table.find(request.uri().path()) else { return refuse(Refusal::NotFound) };
     if is_lifecycle(found.rest) || is_lifecycle(found.path) {
@@ -113,23 +110,23 @@ async fn route(
     let (slot, class) = (found.slot, found.class);
     drop(table);
 
-    let outbound = outbound(conn, &head, request, uri, class);
-    let hold = Hold::new(shared, conn, &slot, weight, hold_until);
-    forward(worker, conn, Way::to_slot(hold), outbound).await
+    let outbound = outbound(client, &head, request, uri, class);
+    let hold = Hold::new(shared, client, &slot, weight, hold_until);
+    forward(worker, client, Way::to_slot(hold), outbound).await
 }
 
 /// The request as it goes on.
 fn outbound(
-    conn: &ClientConn,
+    client: &Client,
     head: &Head,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     uri: Uri,
     class: Option<StreamClass>,
 ) -> Outbound {
     let upgrade = head.upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
-    headers::to_child(&mut headers, conn.peer, conn.trusted, head.upgrade);
+    headers::to_child(&mut headers, &client.peer, head.upgrade);
     if head.framing == Framing::Chunked {
         // Told nothing, hyper sends no body with a GET or a HEAD.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -149,8 +146,8 @@ fn rewritten(path: &str, query: Option<&str>) -> Option<Uri> {
 
 async fn local(
     worker: &Arc<Worker>,
-    conn: &Arc<ClientConn>,
-    request: Request<Incoming>,
+    client: &Client,
+    request: Request<ClientBody>,
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     let (parts, _) = request.into_parts();
@@ -158,19 +155,19 @@ async fn local(
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(ToOwned::to_owned),
-        peer: conn.peer,
+        peer: client.peer.address,
         headers: parts.headers,
     });
     let answered = tokio::select! {
         biased;
         answered = answer => answered,
-        () = conn.input_ended() => return Err(Gone),
+        () = client.input_ended() => return Err(Gone),
     };
     Ok(match answered {
         Some(response) => {
             bump(&shared.counters.local);
             response.map(RelayBody::Full)
         }
-        None => Refused::new(Refusal::NotFound).answer(shared, None, conn.trusted),
+        None => Refused::new(Refusal::NotFound).answer(shared, None, client.peer.trusted),
     })
 }

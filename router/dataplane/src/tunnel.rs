@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use router_core::leases::How;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 
-use crate::client::ClientConn;
+use crate::client::Client;
 use crate::target::Lease;
 use crate::upstream::Upgraded;
 
@@ -20,25 +19,25 @@ use crate::upstream::Upgraded;
 const AFTER_THE_CHILD: Duration = Duration::from_secs(5);
 
 /// Copies both ways until both directions have ended, or the lease is cut, and ends the lease.
-pub(crate) async fn run(conn: Arc<ClientConn>, mut lease: Lease, client: OnUpgrade, child: Upgraded) {
+pub(crate) async fn run(client: Client, mut lease: Lease, upgrade: OnUpgrade, child: Upgraded) {
     let joined = async {
-        match client.await {
-            Ok(client) => both_ways(TokioIo::new(client), child, conn.reset()).await.is_ok(),
+        match upgrade.await {
+            Ok(upgraded) => both_ways(TokioIo::new(upgraded), child, client.reset()).await.is_ok(),
             Err(_) => false,
         }
     };
     tokio::select! {
         biased;
         () = poll_fn(|cx| lease.poll_cut(cx)) => {
-            conn.show_break(true);
+            client.show_break(true);
             // The book has ended this lease already.
         }
         clean = joined => {
-            let how = match (clean, conn.reset().now_or_never()) {
+            let how = match (clean, client.reset().now_or_never()) {
                 (true, _) => How::Finished,
                 (false, Some(())) => How::ClientGone,
                 (false, None) => {
-                    conn.show_break(true);
+                    client.show_break(true);
                     How::UpstreamBroke
                 }
             };

@@ -10,7 +10,7 @@ use router_core::retry::{BodyState, Decision, Failure, decide};
 use supervisor_protocol::Refusal;
 use supervisor_protocol::headers::LAST_RESORT;
 
-use crate::client::ClientConn;
+use crate::client::Client;
 use crate::forward::Over;
 use crate::hold::{Admission, Avoid, Hold};
 use crate::pools::{Attempt, Choices};
@@ -20,7 +20,7 @@ use crate::target::Target;
 /// The way of one request, over all its attempts.
 pub(crate) enum Way<'a> {
     Slot { hold: Hold<'a>, avoid: Option<Avoid> },
-    Pool { next: Attempt, choices: Box<dyn Choices>, conn: &'a Arc<ClientConn> },
+    Pool { next: Attempt, choices: Box<dyn Choices>, client: &'a Client },
 }
 
 /// An attempt that failed, and what it leaves.
@@ -38,16 +38,16 @@ impl<'a> Way<'a> {
         Way::Slot { hold, avoid: None }
     }
 
-    pub(crate) fn in_pool(first: Attempt, choices: Box<dyn Choices>, conn: &'a Arc<ClientConn>) -> Self {
-        Way::Pool { next: first, choices, conn }
+    pub(crate) fn in_pool(first: Attempt, choices: Box<dyn Choices>, client: &'a Client) -> Self {
+        Way::Pool { next: first, choices, client }
     }
 
     /// A lease on what is to be tried now.
     pub(crate) async fn admit(&mut self) -> Admission {
         match self {
             Way::Slot { hold, avoid } => hold.admit(avoid.take()).await,
-            Way::Pool { next, choices, conn } => loop {
-                if let Some(lease) = next.target.acquire(conn.abort.clone()) {
+            Way::Pool { next, choices, client } => loop {
+                if let Some(lease) = next.target.acquire(client.abort.clone()) {
                     return Admission::Admitted(lease);
                 }
                 // It left the pool between the choice and this.

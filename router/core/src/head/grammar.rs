@@ -3,8 +3,8 @@
 use super::{Framing, Head, HeadViolation as V, MAX_FIELDS, target};
 
 #[derive(Default)]
-struct Fields<'h> {
-    host: Option<&'h [u8]>,
+pub(super) struct Fields<'h> {
+    pub(super) host: Option<&'h [u8]>,
     length: Option<&'h [u8]>,
     encoding: Option<&'h [u8]>,
     close: bool,
@@ -77,8 +77,15 @@ pub(super) fn is_framing(name: &[u8]) -> bool {
     [b"content-length".as_slice(), b"transfer-encoding", b"host"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// Whether a field speaks of one connection, and has no place in HTTP/2 (RFC 9113, 8.2.2).
+pub(super) fn is_of_connection(name: &[u8]) -> bool {
+    [b"connection".as_slice(), b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+}
+
 impl<'h> Fields<'h> {
-    fn read(&mut self, name: &[u8], value: &'h [u8]) -> Result<(), V> {
+    pub(super) fn read(&mut self, name: &[u8], value: &'h [u8]) -> Result<(), V> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         let once = |field: &mut Option<&'h [u8]>, repeated: V| match field.replace(value) {
             None => Ok(()),
@@ -107,7 +114,7 @@ impl<'h> Fields<'h> {
         Ok(())
     }
 
-    fn judge(self, len: usize, http_10: bool) -> Result<Head, V> {
+    pub(super) fn judge(self, len: usize, http_10: bool) -> Result<Head, V> {
         match self.host {
             Some(host) if host.is_empty() || !host.iter().all(|b| is_host(*b)) => return Err(V::HostMalformed),
             None if !http_10 => return Err(V::HostMissing),

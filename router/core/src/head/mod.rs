@@ -1,4 +1,4 @@
-//! The strict grammar of HTTP/1 request heads, and the framing of their bodies.
+//! The strict grammar of request heads, and the framing of HTTP/1 bodies.
 //!
 //! [`HeadScanner`] is fed the bytes of a connection in whatever pieces they come. It says where each head
 //! ends and whether it may be passed on, follows the body to find the next head, and stands aside after an
@@ -8,11 +8,13 @@
 mod chunked;
 mod decoder;
 mod grammar;
+mod http2;
 mod scanner;
 mod target;
 mod violation;
 
 pub use decoder::{ChunkDecoder, Decoded};
+pub use http2::{Pseudo, check_http2};
 pub use scanner::{Fed, HeadScanner, Step};
 pub use violation::HeadViolation;
 

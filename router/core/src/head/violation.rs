@@ -47,7 +47,7 @@ pub enum HeadViolation {
     SpaceBeforeColon,
     #[error("no Host header")]
     HostMissing,
-    #[error("more than one Host header")]
+    #[error("more than one host")]
     HostRepeated,
     #[error("the Host header is malformed")]
     HostMalformed,
@@ -65,6 +65,8 @@ pub enum HeadViolation {
     EncodingInHttp10,
     #[error("a header that only looks like a framing header")]
     FramingLookalike,
+    #[error("a header that HTTP/2 does not have")]
+    ConnectionField,
     #[error("the size of a chunk is malformed")]
     ChunkSize,
     #[error("a chunk extension is malformed or too long")]
@@ -117,6 +119,7 @@ impl HeadViolation {
             | V::EncodingMalformed
             | V::EncodingInHttp10
             | V::FramingLookalike
+            | V::ConnectionField
             | V::ChunkSize
             | V::ChunkExtension
             | V::ChunkEnd

@@ -17,7 +17,8 @@ use router_core::head::{HeadScanner, Step};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::conn::{Announced, ClientConn, HeadRefused, Verdict};
+use super::requests::{Announced, HeadRefused, Requests, Verdict};
+use super::transport::Early;
 
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
 const SCRATCH: usize = 16 * 1024;
@@ -33,10 +34,13 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// Between requests.
     pub(crate) idle: Duration,
+    /// Without taking anything of what is there for it.
+    pub(crate) stalled: Duration,
 }
 
 pub(crate) struct ClientIo {
-    conn: Arc<ClientConn>,
+    requests: Arc<Requests>,
+    io: Early,
     scanner: HeadScanner,
     /// Passed, not yet taken by hyper, from `taken` on.
     passed: Vec<u8>,
@@ -47,6 +51,8 @@ pub(crate) struct ClientIo {
     patience: Patience,
     wait: Wait,
     alarm: Option<Pin<Box<Sleep>>>,
+    /// Set while the client takes nothing.
+    stall: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +75,10 @@ enum Wait {
 }
 
 impl ClientIo {
-    pub(crate) fn new(conn: Arc<ClientConn>, patience: Patience) -> Self {
+    pub(crate) fn new(requests: Arc<Requests>, io: Early, patience: Patience) -> Self {
         Self {
-            conn,
+            requests,
+            io,
             scanner: HeadScanner::new(),
             passed: Vec::new(),
             taken: 0,
@@ -80,6 +87,7 @@ impl ClientIo {
             patience,
             wait: Wait::Nothing,
             alarm: None,
+            stall: None,
         }
     }
 
@@ -102,7 +110,7 @@ impl ClientIo {
             match fed.step {
                 Step::NeedMore => {}
                 Step::Head(head) => {
-                    self.conn.announce(Announced::Head(head));
+                    self.requests.announce(Announced::Head(head));
                     let text = self.scanner.take_head();
                     if self.passed.is_empty() { self.passed = text } else { self.passed.extend(text) }
                 }
@@ -112,7 +120,7 @@ impl ClientIo {
                     return;
                 }
                 Step::Violation(violation) if mid_body => {
-                    self.conn.refuse_body(violation);
+                    self.requests.refuse_body(violation);
                     self.mode = Mode::Broken;
                     return;
                 }
@@ -126,7 +134,7 @@ impl ClientIo {
     }
 
     fn refuse(&mut self, why: HeadRefused) {
-        self.conn.announce(Announced::Refused(why));
+        self.requests.announce(Announced::Refused(why));
         self.passed.extend(STAND_IN);
         self.mode = Mode::Ended;
     }
@@ -134,20 +142,30 @@ impl ClientIo {
     /// Reads through the thread's scratch pad and scans. `false` at the end of input.
     fn poll_scan(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         SCRATCH_PAD.with_borrow_mut(|pad| {
-            let conn = self.conn.clone();
-            let read = ready!(poll_socket(&conn, cx, pad))?;
+            let read = ready!(poll_io(&mut self.io, cx, pad))?;
             self.scan(&pad[..read]);
             Poll::Ready(Ok(read > 0))
         })
     }
 
     /// Reads straight into hyper's buffer, at most `most` bytes.
-    fn poll_straight(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<usize>> {
+    fn poll_straight(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<usize>> {
         let room = buf.initialize_unfilled();
         let most = room.len().min(most);
-        let read = ready!(poll_socket(&self.conn, cx, &mut room[..most]))?;
+        let read = ready!(poll_io(&mut self.io, cx, &mut room[..most]))?;
         buf.advance(read);
         Poll::Ready(Ok(read))
+    }
+
+    /// What came of writing, or an error when the client has taken nothing for too long.
+    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let patience = self.patience.stalled;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        stall.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Sets what is waited for after a read that found nothing, and rings when it takes too long.
@@ -186,13 +204,10 @@ impl ClientIo {
     }
 }
 
-fn poll_socket(conn: &ClientConn, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-    loop {
-        match conn.stream.try_read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(conn.stream.poll_read_ready(cx))?,
-            other => return Poll::Ready(other),
-        }
-    }
+fn poll_io(io: &mut Early, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut room = ReadBuf::new(room);
+    ready!(Pin::new(io).poll_read(cx, &mut room))?;
+    Poll::Ready(Ok(room.filled().len()))
 }
 
 impl AsyncRead for ClientIo {
@@ -209,7 +224,7 @@ impl AsyncRead for ClientIo {
                 Mode::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
                 Mode::Aside if !this.behind.is_empty() => this.passed = std::mem::take(&mut this.behind),
                 Mode::Aside => return this.poll_straight(cx, buf, usize::MAX).map_ok(|_| ()),
-                Mode::Scanning if this.scanner.is_waiting() => match this.conn.take_verdict(cx) {
+                Mode::Scanning if this.scanner.is_waiting() => match this.requests.take_verdict(cx) {
                     Verdict::Open => return Poll::Pending,
                     Verdict::Granted => this.mode = Mode::Aside,
                     Verdict::Denied => {
@@ -244,14 +259,9 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            match self.conn.stream.try_write(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.conn.stream.poll_write_ready(cx))?;
-                }
-                other => return Poll::Ready(other),
-            }
-        }
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.unless_stalled(cx, written)
     }
 
     fn poll_write_vectored(
@@ -259,29 +269,26 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.conn.stream.try_write_vectored(bufs) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.conn.stream.poll_write_ready(cx))?;
-                }
-                other => return Poll::Ready(other),
-            }
-        }
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.unless_stalled(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_flush(cx);
+        this.unless_stalled(cx, flushed)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.scanner.is_mid_body() {
             // Answered before its body was read: the rest is still on its way here.
-            self.conn.linger();
+            self.requests.conn().linger();
         }
-        Poll::Ready(self.conn.shutdown_write())
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

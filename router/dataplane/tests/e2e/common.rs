@@ -70,7 +70,7 @@ impl Rig {
             BTreeMap::from([((service, VersionName::new("v1").unwrap()), slot.clone())]),
         );
         let table = Arc::new(table);
-        let plane = Plane::start(config, vec![listener], table.clone(), local).unwrap();
+        let plane = Plane::start(config, vec![listener.into()], table.clone(), local).unwrap();
         Self { plane, address, slot, clock, table, generations: AtomicU64::new(0) }
     }
 

@@ -6,6 +6,7 @@ mod common;
 mod cut;
 mod forward;
 mod hold;
+mod http2;
 mod pool;
 mod retry;
 mod stream;

@@ -1,0 +1,164 @@
+//! How a connection begins: what a balancer says of it, TLS, and which HTTP is spoken on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use router_core::proxy::{self, Parsed, ProxyViolation};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::conn::{Conn, Open};
+use super::tls::TlsIdentity;
+use super::transport::{Early, Plain, Transport};
+use super::{Peer, http1, http2};
+use crate::chunk::SMALL;
+use crate::counters::bump;
+use crate::worker::Worker;
+
+/// What clients say first that speak HTTP/2 without having agreed on it (RFC 9113, 3.3 and 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What one listening socket expects of those who come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Door {
+    /// Whether and how they are spoken to through TLS.
+    pub(crate) tls: Option<TlsIdentity>,
+}
+
+/// Why a connection ends before its first request.
+#[derive(Debug, thiserror::Error)]
+enum NotBegun {
+    #[error("it ended, or asked for nothing")]
+    Gone,
+    #[error("it cannot be read")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Proxy(#[from] ProxyViolation),
+    #[error("the balancer's header did not come in time")]
+    ProxyTimeout,
+    #[error("TLS could not be agreed on")]
+    Tls(#[source] io::Error),
+    #[error("TLS was not agreed on in time")]
+    TlsTimeout,
+}
+
+/// A connection that has begun.
+struct Begun {
+    conn: Arc<Conn>,
+    io: Early,
+    is_http2: bool,
+}
+
+/// Drives a connection to its end.
+pub(crate) async fn run(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    address: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    door: Arc<Door>,
+) {
+    let shared = &worker.shared;
+    bump(&shared.counters.connections);
+    let open = Open::begin(shared, permit);
+    let stopping = async {
+        shared.stop.cancelled().await;
+        // Whoever has only just come is about to ask.
+        tokio::time::sleep(shared.config.first_request).await;
+    };
+    let begun = tokio::select! {
+        biased;
+        begun = begin(&worker, stream, address, open, &door) => begun,
+        () = stopping => return,
+    };
+    match begun {
+        Ok(Begun { conn, io, is_http2: true }) => http2::serve(worker, conn, io).await,
+        Ok(Begun { conn, io, is_http2: false }) => http1::serve(worker, conn, io).await,
+        Err(NotBegun::Gone) => {}
+        Err(error) => {
+            bump(&shared.counters.not_begun);
+            tracing::debug!(error = &error as &dyn std::error::Error, %address, "a connection has not begun");
+        }
+    }
+}
+
+async fn begin(
+    worker: &Arc<Worker>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    open: Open,
+    door: &Door,
+) -> Result<Begun, NotBegun> {
+    let config = &worker.shared.config;
+    let mut source = address;
+    if config.proxy_protocol.contains(address.ip()) {
+        let said = timeout(config.head_timeout, proxied(&mut stream)).await.map_err(|_| NotBegun::ProxyTimeout)??;
+        source = said.unwrap_or(address);
+    }
+    let peer = Peer { address: source, trusted: config.trusted.contains(source.ip()), secure: door.tls.is_some() };
+    let conn = Conn::new(stream, peer, open);
+    let plain = Plain(conn.clone());
+    let transport = match &door.tls {
+        None => Transport::Plain(plain),
+        Some(identity) => {
+            let agreed = timeout(config.head_timeout, TlsAcceptor::from(identity.config()).accept(plain)).await;
+            let stream = agreed.map_err(|_| NotBegun::TlsTimeout)?.map_err(NotBegun::Tls)?;
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let io = Early { bytes: Vec::new(), transport: Transport::Tls(Box::new(stream)) };
+                return Ok(Begun { conn, io, is_http2: true });
+            }
+            Transport::Tls(Box::new(stream))
+        }
+    };
+    let mut io = Early { bytes: Vec::new(), transport };
+    let is_http2 = sniff(&mut io, config.client_idle, config.head_timeout).await?;
+    Ok(Begun { conn, io, is_http2 })
+}
+
+/// Reads what a balancer says, and not a byte more.
+async fn proxied(stream: &mut TcpStream) -> Result<Option<SocketAddr>, NotBegun> {
+    let mut header = Vec::new();
+    loop {
+        match proxy::parse(&header)? {
+            Parsed::Header(said) => return Ok(said.source),
+            Parsed::NeedMore(most) => {
+                let had = header.len();
+                header.resize(most, 0);
+                stream.read_exact(&mut header[had..]).await?;
+            }
+        }
+    }
+}
+
+/// Whether the first bytes are HTTP/2's. They stay to be read.
+async fn sniff(io: &mut Early, idle: Duration, head: Duration) -> Result<bool, NotBegun> {
+    let mut bytes = vec![0; SMALL];
+    let mut filled = 0;
+    let preface = loop {
+        let wait = if filled == 0 { idle } else { head };
+        match timeout(wait, io.transport.read(&mut bytes[filled..])).await {
+            Ok(read) => match read? {
+                0 if filled == 0 => return Err(NotBegun::Gone),
+                0 => break false,
+                read => filled += read,
+            },
+            Err(_) if filled == 0 => return Err(NotBegun::Gone),
+            // Whatever it is, it is not HTTP/2.
+            Err(_) => break false,
+        }
+        let known = filled.min(PREFACE.len());
+        if bytes[..known] != PREFACE[..known] {
+            break false;
+        }
+        if known == PREFACE.len() {
+            break true;
+        }
+    };
+    bytes.truncate(filled);
+    io.bytes = bytes;
+    Ok(preface)
+}
