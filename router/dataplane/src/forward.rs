@@ -164,7 +164,7 @@ async fn attempt(
             // The child has closed a kept connection meanwhile; nothing was sent.
             SendError::NotSent(_) if over == Over::Kept && source.state() != BodyState::Streaming => {}
             SendError::NotSent(_) => return Attempt::Failed(Failure::NotSent, over),
-            SendError::Bad(_) => return Attempt::Failed(Failure::BadResponse, over),
+            SendError::Bad(_) | SendError::BadStream(_) => return Attempt::Failed(Failure::BadResponse, over),
             SendError::NoResponse | SendError::Body(_) => return Attempt::Failed(Failure::NoResponse, over),
         }
     }
@@ -220,10 +220,12 @@ fn answer(
     *response.version_mut() = Version::HTTP_11;
 
     if switching && let Some(upgrade) = onward.upgrade {
-        lease.reclass(StreamClass::Upgrade);
         let (head, body) = response.into_parts();
-        worker.spawn(tunnel::run(client.clone(), lease, upgrade, body.into_upgraded()));
-        client.decide_upgrade(true);
+        if let Some(upgraded) = body.into_upgraded() {
+            lease.reclass(StreamClass::Upgrade);
+            worker.spawn(tunnel::run(client.clone(), lease, upgrade, upgraded));
+            client.decide_upgrade(true);
+        }
         return Response::from_parts(head, RelayBody::full(bytes::Bytes::new()));
     }
     let class = onward.class.unwrap_or_else(|| {

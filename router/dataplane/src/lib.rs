@@ -59,5 +59,5 @@ pub use router_core::route::{PatternError, Prefix, RoutePattern};
 pub use slot::{Absence, SlotRoute};
 pub use table::{ClassRule, RouteTable};
 pub use target::{Answered, Load, Target, TargetLabel, Voucher};
-pub use upstream::Upstream;
+pub use upstream::{Dial, HttpVersion, Upstream, UpstreamTls};
 pub use waits::{WAITS_MS, WaitCounts, WaitEnd};

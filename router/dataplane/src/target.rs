@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::signal::{Flag, LeaseSignal};
-use crate::upstream::{IdlePool, Upstream};
+use crate::upstream::{Dial, IdlePool};
 
 /// What a target is called in logs, metrics and status.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +98,7 @@ pub struct Answered {
 pub struct Target {
     label: TargetLabel,
     voucher: Voucher,
-    upstream: Upstream,
+    dial: Dial,
     clock: Clock,
     book: Mutex<LeaseBook<Arc<LeaseSignal>>>,
     emptied: Notify,
@@ -110,11 +110,11 @@ pub struct Target {
 impl Target {
     /// A target that admits.
     #[must_use]
-    pub fn new(label: TargetLabel, voucher: Voucher, upstream: Upstream, clock: Clock) -> Arc<Target> {
+    pub fn new(label: TargetLabel, voucher: Voucher, dial: impl Into<Dial>, clock: Clock) -> Arc<Target> {
         Arc::new(Target {
             label,
             voucher,
-            upstream,
+            dial: dial.into(),
             clock,
             book: Mutex::new(LeaseBook::default()),
             emptied: Notify::new(),
@@ -134,8 +134,8 @@ impl Target {
     }
 
     #[must_use]
-    pub fn upstream(&self) -> &Upstream {
-        &self.upstream
+    pub fn dial(&self) -> &Dial {
+        &self.dial
     }
 
     /// The work at this moment.
@@ -262,7 +262,7 @@ impl Target {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("label", &self.label).field("upstream", &self.upstream).finish_non_exhaustive()
+        f.debug_struct("Target").field("label", &self.label).field("to", &self.dial.to).finish_non_exhaustive()
     }
 }
 

@@ -85,7 +85,8 @@ impl Worker {
 
     /// A new connection to a target.
     pub(crate) async fn connect(&self, target: &Arc<Target>) -> io::Result<Channel> {
-        let channel = Channel::open(target.upstream(), self.shared.config.connect_timeout).await?;
+        let channel = Channel::open(target.dial(), &self.shared.config).await?;
+        target.pool.share(self.index, &channel);
         bump(&self.shared.counters.upstream_connections);
         let mut targets = self.targets.lock();
         if !targets.iter().any(|known| known.as_ptr() == Arc::as_ptr(target)) {

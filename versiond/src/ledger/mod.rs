@@ -12,10 +12,19 @@ mod state;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 pub use slot::CAPACITY;
 use slot::{Found, Record};
 pub use state::{LEDGER_SCHEMA, LedgerGeneration, LedgerState, SlotMemory};
+
+/// How long the lock of a versiond that is dead may outlive it, and how often it is tried meanwhile.
+const ORPHANED: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -180,21 +189,39 @@ fn lock(directory: &Path) -> Result<File, LedgerError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.map_err(|source| LedgerError::Write { path: path.clone(), source })?;
     let write = |source| LedgerError::Write { path: path.clone(), source };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            // Only for the message; the lock itself is the kernel's.
-            file.read_to_string(&mut text).ok();
-            return Err(LedgerError::Locked { directory: directory.to_owned(), pid: text.trim().parse().unwrap_or(0) });
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {
+                let pid = holder(&mut file);
+                if is_alive(pid) || begun.elapsed() >= ORPHANED {
+                    return Err(LedgerError::Locked { directory: directory.to_owned(), pid });
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+            Err(TryLockError::Error(source)) => return Err(write(source)),
         }
-        Err(TryLockError::Error(source)) => return Err(write(source)),
     }
     // A full disk may refuse the number: it is for people only, and the lock is held without it.
     if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
         tracing::warn!(%error, "the process id was not written into the lock file");
     }
     Ok(file)
+}
+
+/// The process that has taken the lock last, as it says itself; 0 when it has not yet.
+fn holder(file: &mut File) -> u32 {
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).ok();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// Whether the holder is another versiond. A dead one's lock lives on for a moment in a child that it had forked
+/// and that has not become another program yet.
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0);
+    pid.is_none_or(|pid| !matches!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH)))
 }
 
 fn read(path: &Path) -> Result<Found, LedgerError> {

@@ -55,6 +55,25 @@ fn a_second_supervisor_is_refused_by_the_first_ones_number() {
     reopen(directory.path());
 }
 
+/// As it is when versiond is killed between the fork of a child and its exec.
+#[test]
+fn a_lock_that_outlives_its_dead_owner_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let path = directory.path().join("lock");
+    fs::write(&path, format!("{}\n", dead.id())).unwrap();
+    let orphaned = File::open(&path).unwrap();
+    orphaned.lock().unwrap();
+    let (sender, opened) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| sender.send(Ledger::open(directory.path()).is_ok()).unwrap());
+        assert!(opened.recv_timeout(Duration::from_millis(50)).is_err());
+        drop(orphaned);
+        assert!(opened.recv().unwrap());
+    });
+}
+
 #[test]
 fn f45_the_room_of_both_slots_is_taken_at_the_start_and_never_changes() {
     let directory = tempfile::tempdir().unwrap();

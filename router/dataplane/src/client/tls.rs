@@ -33,6 +33,8 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
+    #[error("{name:?} is no name that a certificate may have")]
+    Name { name: String },
 }
 
 /// What a listener shows for itself. Clones are the same one; a change counts for connections that come after it.

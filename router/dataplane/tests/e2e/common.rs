@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use router_dataplane::{
-    Absence, Clock, LocalEndpoints, NoLocalEndpoints, Plane, PlaneConfig, RouteTable, SlotRoute, Target, TargetLabel,
-    Upstream, Voucher,
+    Absence, Clock, Dial, Listener, LocalEndpoints, NoLocalEndpoints, Plane, PlaneConfig, RouteTable, SlotRoute,
+    Target, TargetLabel, Upstream, Voucher,
 };
 use supervisor_protocol::headers::HostStamp;
 use supervisor_protocol::{BootNonce, Generation, HostId, Nonce, ServiceName, VersionName};
@@ -55,6 +55,15 @@ impl Rig {
     }
 
     pub(crate) fn full(change: impl FnOnce(&mut PlaneConfig), local: Arc<dyn LocalEndpoints>) -> Self {
+        Self::build(change, local, Vec::new())
+    }
+
+    /// One that listens elsewhere too.
+    pub(crate) fn listening(change: impl FnOnce(&mut PlaneConfig), more: Vec<Listener>) -> Self {
+        Self::build(change, Arc::new(NoLocalEndpoints), more)
+    }
+
+    fn build(change: impl FnOnce(&mut PlaneConfig), local: Arc<dyn LocalEndpoints>, more: Vec<Listener>) -> Self {
         let clock = Clock::start();
         let host = HostStamp { id: HostId::new("host-1").unwrap(), boot: BootNonce::new("boot1").unwrap() };
         let mut config = PlaneConfig::new(host, clock);
@@ -70,7 +79,8 @@ impl Rig {
             BTreeMap::from([((service, VersionName::new("v1").unwrap()), slot.clone())]),
         );
         let table = Arc::new(table);
-        let plane = Plane::start(config, vec![listener.into()], table.clone(), local).unwrap();
+        let listeners = std::iter::once(listener.into()).chain(more).collect();
+        let plane = Plane::start(config, listeners, table.clone(), local).unwrap();
         Self { plane, address, slot, clock, table, generations: AtomicU64::new(0) }
     }
 
@@ -81,14 +91,14 @@ impl Rig {
         rig
     }
 
-    pub(crate) fn target(&self, upstream: Upstream) -> Arc<Target> {
+    pub(crate) fn target(&self, dial: impl Into<Dial>) -> Arc<Target> {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
         let label = TargetLabel::Generation {
             service: ServiceName::new("devshardd").unwrap(),
             version: VersionName::new("v1").unwrap(),
             generation: Generation(generation),
         };
-        Target::new(label, Voucher::Nonce(Nonce::new(format!("nonce{generation}")).unwrap()), upstream, self.clock)
+        Target::new(label, Voucher::Nonce(Nonce::new(format!("nonce{generation}")).unwrap()), dial, self.clock)
     }
 
     /// Publishes a target for an origin and retires the one before.

@@ -4,9 +4,11 @@
 
 mod common;
 mod cut;
+mod door;
 mod forward;
 mod hold;
 mod http2;
+mod http2_child;
 mod pool;
 mod retry;
 mod stream;
