@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
+use parking_lot::Mutex;
 use supervisor_protocol::StreamClass;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -93,7 +94,7 @@ async fn telling() -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
         async move {
             while let Some(request) = peer.request().await {
                 let body = String::from_utf8_lossy(&request.body).into_owned();
-                told.lock().unwrap().push(request);
+                told.lock().push(request);
                 peer.answer(&body).await.unwrap();
             }
         }
@@ -123,7 +124,7 @@ async fn a_request_over_http_2_is_an_ordinary_one_to_a_child() {
     assert_eq!(whole(client.send(sized, Some("abc")).await.unwrap()).await.unwrap().0, "abc");
     assert_eq!(whole(client.get("/devshard/v1/z").await).await.unwrap().0, "");
 
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock();
     let header = |at: usize, name: &str| seen[at].headers.get(name).cloned().unwrap_or_default();
     assert_eq!(seen[0].line, "POST /x?y=1 HTTP/1.1");
     assert_eq!((header(0, "host"), header(0, "cookie")), ("a.example".into(), "a=1; b=2".into()));
@@ -162,7 +163,7 @@ async fn speaking() -> (SocketAddr, impl Fn(&str, &'static str)) {
             while let Some(request) = peer.request().await {
                 let name = request.line.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
                 let (sender, mut says) = mpsc::unbounded_channel();
-                known.lock().unwrap().insert(name, sender);
+                known.lock().insert(name, sender);
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
                 peer.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).await.unwrap();
                 while let Some(said) = says.recv().await {
@@ -182,7 +183,7 @@ async fn speaking() -> (SocketAddr, impl Fn(&str, &'static str)) {
         }
     })
     .await;
-    (address, move |name: &str, says| voices.lock().unwrap()[name].send(says).unwrap())
+    (address, move |name: &str, says| voices.lock()[name].send(says).unwrap())
 }
 
 // F53, F55: one stream ends, breaks or is left, and the others on its connection go on.
@@ -303,7 +304,7 @@ async fn f54_what_http_1_refuses_is_refused_with_the_same_words() {
         assert_eq!(response.status(), status);
         assert!(whole(response).await.unwrap().0.contains("\"code\":"));
     }
-    assert!(seen.lock().unwrap().is_empty());
+    assert!(seen.lock().is_empty());
     assert_eq!(rig.plane.counters().connections, 1);
 }
 
