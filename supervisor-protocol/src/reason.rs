@@ -334,11 +334,20 @@ pub enum Refusal {
     UnknownVersion,
     /// A router has no host to send this to: 503.
     NoHost,
+    /// The body is longer than it may be: 413.
+    BodyTooLarge,
+    /// As many requests are in flight as may, on this host: 503. Others are not to be asked instead, since it
+    /// would be their turn next.
+    Overloaded,
+    /// As many connections are open as one address may have: 429.
+    TooManyConnections,
+    /// The child said nothing for as long as it may; the request may have been executed: 504.
+    ChildSilent,
 }
 
 impl Refusal {
     /// Every refusal, in the order of the manual.
-    pub const ALL: [Refusal; 15] = [
+    pub const ALL: [Refusal; 19] = [
         Refusal::NotFound,
         Refusal::HoldExpired,
         Refusal::HoldFull,
@@ -354,6 +363,10 @@ impl Refusal {
         Refusal::DeadlineCut,
         Refusal::UnknownVersion,
         Refusal::NoHost,
+        Refusal::BodyTooLarge,
+        Refusal::Overloaded,
+        Refusal::TooManyConnections,
+        Refusal::ChildSilent,
     ];
 
     /// The wire name, also the metric label.
@@ -375,6 +388,10 @@ impl Refusal {
             Refusal::DeadlineCut => "deadline_cut",
             Refusal::UnknownVersion => "unknown_version",
             Refusal::NoHost => "no_host",
+            Refusal::BodyTooLarge => "body_too_large",
+            Refusal::Overloaded => "overloaded",
+            Refusal::TooManyConnections => "too_many_connections",
+            Refusal::ChildSilent => "child_silent",
         }
     }
 
@@ -389,13 +406,16 @@ impl Refusal {
             | Refusal::HostStopping
             | Refusal::ChildDraining
             | Refusal::UnknownVersion
-            | Refusal::NoHost => 503,
+            | Refusal::NoHost
+            | Refusal::Overloaded => 503,
             Refusal::ChildUnreachable | Refusal::ChildBroke => 502,
             Refusal::BadHead => 400,
             Refusal::HeadTooLarge => 431,
             Refusal::HeadTimeout => 408,
             Refusal::NotSupported => 501,
-            Refusal::DeadlineCut => 504,
+            Refusal::BodyTooLarge => 413,
+            Refusal::TooManyConnections => 429,
+            Refusal::DeadlineCut | Refusal::ChildSilent => 504,
         }
     }
 
@@ -417,7 +437,11 @@ impl Refusal {
             | Refusal::HeadTooLarge
             | Refusal::HeadTimeout
             | Refusal::NotSupported
-            | Refusal::DeadlineCut => false,
+            | Refusal::DeadlineCut
+            | Refusal::BodyTooLarge
+            | Refusal::Overloaded
+            | Refusal::TooManyConnections
+            | Refusal::ChildSilent => false,
         }
     }
 }

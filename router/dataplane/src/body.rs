@@ -17,8 +17,18 @@ use crate::client::{ClientBody, ClientBodyError};
 pub(crate) enum BodyError {
     #[error("the client broke off")]
     Client(#[source] ClientBodyError),
+    #[error("it is longer than it may be")]
+    TooLarge,
     #[error("another attempt reads the body now")]
     Superseded,
+}
+
+/// Why the one body of a request is not whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broke {
+    /// The client broke off, or broke the grammar.
+    Client,
+    TooLarge,
 }
 
 /// The one body of a request, from which each attempt reads.
@@ -29,7 +39,10 @@ struct Source {
     kept: Kept,
     touched: bool,
     ended: bool,
-    broken: bool,
+    broke: Option<Broke>,
+    /// How much has been read, and may be; in bytes.
+    taken: u64,
+    most: u64,
     /// The attempt that may read.
     attempt: u32,
 }
@@ -42,8 +55,8 @@ enum Kept {
 }
 
 impl BodySource {
-    /// `limit` bytes are kept for another attempt at most.
-    pub(crate) fn new(incoming: ClientBody, limit: usize) -> Self {
+    /// `limit` bytes are kept for another attempt at most, and the body may have `most`.
+    pub(crate) fn new(incoming: ClientBody, limit: usize, most: Option<u64>) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
@@ -56,7 +69,9 @@ impl BodySource {
             kept,
             touched: false,
             ended: false,
-            broken: false,
+            broke: None,
+            taken: 0,
+            most: most.unwrap_or(u64::MAX),
             attempt: 0,
         }))))
     }
@@ -81,9 +96,14 @@ impl BodySource {
         }
     }
 
-    /// Whether the client broke off, or broke the grammar.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.0.as_ref().is_some_and(|shared| shared.lock().broken)
+    /// Why it will never be whole.
+    pub(crate) fn broke(&self) -> Option<Broke> {
+        self.0.as_ref().and_then(|shared| shared.lock().broke)
+    }
+
+    /// How much of it has been read, in bytes.
+    pub(crate) fn taken(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.lock().taken)
     }
 
     /// No other attempt follows: nothing more is kept, and what is kept goes as it is sent.
@@ -178,12 +198,19 @@ impl Body for AttemptBody {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                source.broken = true;
+                source.broke = Some(Broke::Client);
                 Poll::Ready(Some(Err(BodyError::Client(error))))
             }
             Some(Ok(frame)) => {
                 match frame.data_ref() {
-                    Some(data) => source.kept.keep(data),
+                    Some(data) => {
+                        source.taken += data.len() as u64;
+                        if source.taken > source.most {
+                            source.broke = Some(Broke::TooLarge);
+                            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                        }
+                        source.kept.keep(data);
+                    }
                     None => source.kept.settle(),
                 }
                 Poll::Ready(Some(Ok(frame)))

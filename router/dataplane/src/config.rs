@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use supervisor_protocol::ByClass;
 use supervisor_protocol::headers::HostStamp;
 
 use crate::clock::Clock;
@@ -26,8 +27,6 @@ pub struct PlaneConfig {
     pub head_timeout: Duration,
     /// How long a client's connection may stay without a request. Longer than a router pools.
     pub client_idle: Duration,
-    /// How long a client may take nothing of what is there for it.
-    pub stalled: Duration,
     /// How long a connection that has not asked anything yet may still begin to when the plane stops.
     pub first_request: Duration,
     /// How long a connection to a child may take to come about.
@@ -43,13 +42,46 @@ pub struct PlaneConfig {
     pub not_admitted_wait: Duration,
     /// How much of a request's body is kept for another attempt, in bytes.
     pub replay_buffer: usize,
-    /// Client connections at once, over all workers; further ones wait in the listener's queue.
-    pub connections: usize,
-    /// Streams at once on one connection that speaks HTTP/2.
-    pub streams: u32,
+    pub limits: Limits,
     /// How often a connection that speaks HTTP/2 and has streams is asked whether it is there. It is given up
     /// when the next time comes without an answer.
     pub ping: Duration,
+}
+
+/// How much clients may have at once, and how long nothing may happen. What is beyond is refused by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, over all workers; further ones wait in the listener's queue.
+    pub connections: usize,
+    /// Connections at once from one address that is not trusted. `None`: as many as there are.
+    pub connections_per_address: Option<u32>,
+    /// Streams at once on one connection that speaks HTTP/2.
+    pub streams: u32,
+    /// Requests in flight at once, from their heads to the ends of their responses. Those beyond are refused before
+    /// anything is done for them.
+    pub inflight: usize,
+    /// The longest body of a request, in bytes. `None`: any, since none is kept here.
+    pub body: Option<u64>,
+    /// How long nothing may come of a response, by its class.
+    pub idle: ByClass<Duration>,
+    /// How long a client may take nothing of what is there for it.
+    pub stalled: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let hour = Duration::from_secs(60 * 60);
+        let ten_minutes = Duration::from_secs(10 * 60);
+        Self {
+            connections: 10_000,
+            connections_per_address: None,
+            streams: 250,
+            inflight: 10_000,
+            body: None,
+            idle: ByClass { request: ten_minutes, stream: ten_minutes, upgrade: hour, job: hour },
+            stalled: Duration::from_secs(120),
+        }
+    }
 }
 
 /// How much may wait for slots that do not serve, and for how long. One slot gets three quarters of the
@@ -86,7 +118,6 @@ impl PlaneConfig {
             proxy_protocol: PeerRanges::none(),
             head_timeout: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),
-            stalled: Duration::from_secs(120),
             first_request: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(5),
             pool_idle: Duration::from_secs(5),
@@ -95,8 +126,7 @@ impl PlaneConfig {
             attempts: 3,
             not_admitted_wait: Duration::from_secs(1),
             replay_buffer: 64 * 1024,
-            connections: 10_000,
-            streams: 250,
+            limits: Limits::default(),
             ping: Duration::from_secs(20),
         }
     }

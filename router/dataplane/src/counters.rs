@@ -26,6 +26,8 @@ pub struct PlaneCounters {
     pub held: u64,
     /// The longest that any of them has waited, in milliseconds.
     pub held_longest_ms: u64,
+    /// Requests in flight now, those that wait among them.
+    pub inflight_now: u64,
     /// Attempts beyond the first.
     pub retries: u64,
     /// Connections of clients that are open now.
@@ -75,6 +77,7 @@ impl Counters {
             held_bytes_now: held.bytes,
             held_longest_ms: held.longest_ms,
             held: get(&self.held),
+            inflight_now: 0,
             retries: get(&self.retries),
             connections_now: get(&self.connections_now),
             connections: get(&self.connections),

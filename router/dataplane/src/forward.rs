@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -12,13 +13,15 @@ use router_core::leases::How;
 use router_core::retry::{BodyState, Failure, is_idempotent};
 use supervisor_protocol::{Refusal, StreamClass};
 
-use crate::body::{AttemptBody, BodySource};
+use crate::body::{AttemptBody, BodySource, Broke};
 use crate::client::{Client, ClientBody};
 use crate::counters::bump;
 use crate::headers;
 use crate::hold::Admission;
+use crate::limits::InFlight;
 use crate::refuse::Refused;
-use crate::relay::RelayBody;
+use crate::relay::{RelayBody, Terms};
+use crate::silence::Silence;
 use crate::target::{Lease, Target};
 use crate::tunnel;
 use crate::upstream::{SendError, UpstreamBody};
@@ -40,6 +43,7 @@ pub(crate) struct Outbound {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// The class that the configuration declares.
     pub(crate) class: Option<StreamClass>,
+    pub(crate) place: InFlight,
 }
 
 /// How one attempt ended.
@@ -63,6 +67,16 @@ enum Ended {
     /// The lease was cut.
     Cut,
     ClientGone,
+    /// Nothing came, and nothing went, for too long.
+    Silent,
+}
+
+/// What may end an attempt from outside.
+struct Ends<'a> {
+    lease: &'a Lease,
+    client: &'a Client,
+    source: &'a BodySource,
+    idle: Duration,
 }
 
 /// Forwards a request by its way.
@@ -74,10 +88,12 @@ pub(crate) async fn forward(
 ) -> Result<Response<RelayBody>, Gone> {
     let shared = &worker.shared;
     let refuse = |refused: Refused| Ok(refused.answer(shared, None, client.peer.trusted));
-    let Outbound { method, uri, mut headers, body, upgrade, class } = outbound;
+    let Outbound { method, uri, mut headers, body, upgrade, class, place } = outbound;
     headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
     let is_idempotent = is_idempotent(method.as_str());
-    let source = BodySource::new(body, if shared.config.retry { shared.config.replay_buffer } else { 0 });
+    let limits = &shared.config.limits;
+    let source = BodySource::new(body, if shared.config.retry { shared.config.replay_buffer } else { 0 }, limits.body);
+    let idle = *limits.idle.get(class.unwrap_or(StreamClass::Request));
     let mut attempts_left = if shared.config.retry { shared.config.attempts.max(1) } else { 1 };
 
     loop {
@@ -99,24 +115,32 @@ pub(crate) async fn forward(
             request
         };
 
-        let (failure, over) = match attempt(worker, client, &lease, &source, request).await {
-            Attempt::Answered(response) => match judge(&response, lease.target(), upgrade.is_some()) {
-                Ok(()) => {
-                    lease.target().count_answer(response.status());
-                    source.settle();
-                    return Ok(answer(worker, client, lease, response, Onward { upgrade, class }));
+        let (failure, over) =
+            match attempt(worker, &Ends { lease: &lease, client, source: &source, idle }, request).await {
+                Attempt::Answered(response) => match judge(&response, lease.target(), upgrade.is_some()) {
+                    Ok(()) => {
+                        lease.target().count_answer(response.status());
+                        source.settle();
+                        return Ok(answer(worker, client, lease, response, Onward { upgrade, class, place }));
+                    }
+                    Err(failure) => (failure, Over::New),
+                },
+                Attempt::Ended(Ended::Cut) => return refuse(Refused::new(Refusal::DeadlineCut)),
+                Attempt::Ended(Ended::ClientGone) => return Err(Gone),
+                Attempt::Ended(Ended::Silent) => {
+                    lease.finish(How::Cut);
+                    return refuse(Refused::new(Refusal::ChildSilent));
                 }
-                Err(failure) => (failure, Over::New),
-            },
-            Attempt::Ended(Ended::Cut) => return refuse(Refused::new(Refusal::DeadlineCut)),
-            Attempt::Ended(Ended::ClientGone) => return Err(Gone),
-            Attempt::Failed(..) if client.body_violation().is_some() => {
-                let detail = client.body_violation().map(|violation| violation.to_string());
-                return Ok(Refused::new(Refusal::BadHead).answer(shared, detail.as_deref(), client.peer.trusted));
-            }
-            Attempt::Failed(..) if source.is_broken() => return Err(Gone),
-            Attempt::Failed(failure, over) => (failure, over),
-        };
+                Attempt::Failed(..) if client.body_violation().is_some() => {
+                    let detail = client.body_violation().map(|violation| violation.to_string());
+                    return Ok(Refused::new(Refusal::BadHead).answer(shared, detail.as_deref(), client.peer.trusted));
+                }
+                Attempt::Failed(failure, over) => match source.broke() {
+                    None => (failure, over),
+                    Some(Broke::Client) => return Err(Gone),
+                    Some(Broke::TooLarge) => return refuse(Refused::new(Refusal::BodyTooLarge)),
+                },
+            };
         let target = lease.target().clone();
         lease.finish(match failure {
             Failure::NotAdmitted => How::Finished,
@@ -132,20 +156,14 @@ pub(crate) async fn forward(
 }
 
 /// Sends once, over a kept connection or a new one.
-async fn attempt(
-    worker: &Arc<Worker>,
-    client: &Client,
-    lease: &Lease,
-    source: &BodySource,
-    request: impl Fn() -> Request<AttemptBody>,
-) -> Attempt {
-    let target = lease.target();
+async fn attempt(worker: &Arc<Worker>, ends: &Ends<'_>, request: impl Fn() -> Request<AttemptBody>) -> Attempt {
+    let target = ends.lease.target();
     let mut kept = target.pool.take(worker.index, worker.shared.config.pool_idle);
     loop {
         let over = if kept.is_some() { Over::Kept } else { Over::New };
         let channel = match kept.take() {
             Some(channel) => channel,
-            None => match unless_ended(lease, client, worker.connect(target)).await {
+            None => match unless_ended(ends, worker.connect(target)).await {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error)) => {
                     tracing::debug!(target = %target.label(), %error, "no connection to a child");
@@ -154,7 +172,7 @@ async fn attempt(
                 Err(ended) => return Attempt::Ended(ended),
             },
         };
-        let error = match unless_ended(lease, client, channel.send(request())).await {
+        let error = match unless_ended(ends, channel.send(request())).await {
             Err(ended) => return Attempt::Ended(ended),
             Ok(Ok(response)) => return Attempt::Answered(response),
             Ok(Err(error)) => error,
@@ -162,7 +180,7 @@ async fn attempt(
         tracing::debug!(target = %target.label(), %error, "no response of a child");
         match error {
             // The child has closed a kept connection meanwhile; nothing was sent.
-            SendError::NotSent(_) if over == Over::Kept && source.state() != BodyState::Streaming => {}
+            SendError::NotSent(_) if over == Over::Kept && ends.source.state() != BodyState::Streaming => {}
             SendError::NotSent(_) => return Attempt::Failed(Failure::NotSent, over),
             SendError::Bad(_) | SendError::BadStream(_) => return Attempt::Failed(Failure::BadResponse, over),
             SendError::NoResponse | SendError::Body(_) => return Attempt::Failed(Failure::NoResponse, over),
@@ -170,18 +188,26 @@ async fn attempt(
     }
 }
 
-/// Drives `work` until it is done, the lease is cut, or the client has reset its connection.
-async fn unless_ended<T>(lease: &Lease, client: &Client, work: impl Future<Output = T>) -> Result<T, Ended> {
+/// Drives `work` until it is done, or something else ends the attempt.
+async fn unless_ended<T>(ends: &Ends<'_>, work: impl Future<Output = T>) -> Result<T, Ended> {
     let mut work = pin!(work);
-    let mut reset = pin!(client.reset());
+    let mut reset = pin!(ends.client.reset());
+    let (mut silence, mut taken) = (Silence::new(ends.idle), ends.source.taken());
     poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }
-        if lease.poll_cut(cx).is_ready() {
+        if ends.lease.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(Ended::Cut));
         }
-        reset.as_mut().poll(cx).map(|()| Err(Ended::ClientGone))
+        if reset.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Ended::ClientGone));
+        }
+        let before = std::mem::replace(&mut taken, ends.source.taken());
+        if before != taken {
+            silence.ends();
+        }
+        silence.poll(cx).map(|()| Err(Ended::Silent))
     })
     .await
 }
@@ -201,6 +227,7 @@ fn judge(response: &Response<UpstreamBody>, target: &Target, upgrade: bool) -> R
 struct Onward {
     upgrade: Option<OnUpgrade>,
     class: Option<StreamClass>,
+    place: InFlight,
 }
 
 /// Begins to pass a response on.
@@ -223,7 +250,12 @@ fn answer(
         let (head, body) = response.into_parts();
         if let Some(upgraded) = body.into_upgraded() {
             lease.reclass(StreamClass::Upgrade);
-            worker.spawn(tunnel::run(client.clone(), lease, upgrade, upgraded));
+            let idle = worker.shared.config.limits.idle.upgrade;
+            let tunnel = tunnel::run(client.clone(), lease, upgrade, upgraded, idle);
+            worker.spawn(async move {
+                tunnel.await;
+                drop(onward.place);
+            });
             client.decide_upgrade(true);
         }
         return Response::from_parts(head, RelayBody::full(bytes::Bytes::new()));
@@ -239,5 +271,7 @@ fn answer(
     if class != StreamClass::Request {
         lease.reclass(class);
     }
-    response.map(|incoming| RelayBody::relay(incoming, lease, client.clone(), worker.index, hangup))
+    let idle = *worker.shared.config.limits.idle.get(class);
+    let terms = Terms { lease, client: client.clone(), worker: worker.index, hangup, idle, place: onward.place };
+    response.map(|incoming| RelayBody::relay(incoming, terms))
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Door, TlsIdentity};
 use crate::config::PlaneConfig;
 use crate::counters::{Counters, PlaneCounters};
+use crate::limits::Counted;
 use crate::local::LocalEndpoints;
 use crate::room::Room;
 use crate::table::RouteTable;
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// What waits, over all slots.
     pub(crate) room: Room,
+    pub(crate) counted: Counted,
     pub(crate) connections: Arc<Semaphore>,
     /// No more is accepted; what is open may finish.
     pub(crate) stop: CancellationToken,
@@ -82,7 +84,7 @@ impl Plane {
         let listeners: Vec<_> =
             listeners.into_iter().map(|Listener { socket, tls }| (socket, Arc::new(Door { tls }))).collect();
         let shared = Arc::new(Shared {
-            connections: Arc::new(Semaphore::new(config.connections.clamp(1, Semaphore::MAX_PERMITS))),
+            connections: Arc::new(Semaphore::new(config.limits.connections.clamp(1, Semaphore::MAX_PERMITS))),
             config,
             table: ArcSwap::new(table),
             local,
@@ -91,6 +93,7 @@ impl Plane {
             changed: Notify::new(),
             counters: Counters::default(),
             room: Room::default(),
+            counted: Counted::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
         });
@@ -125,7 +128,10 @@ impl Plane {
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> PlaneCounters {
-        self.shared.counters.read(self.shared.room.held())
+        PlaneCounters {
+            inflight_now: self.shared.counted.inflight() as u64,
+            ..self.shared.counters.read(self.shared.room.held())
+        }
     }
 
     /// How the requests that waited for each slot of the table fared, since the slot was made.

@@ -26,14 +26,18 @@ impl Refused {
             | Refusal::ChildDraining
             | Refusal::ChildUnreachable
             | Refusal::UnknownVersion
-            | Refusal::NoHost => Some(1),
+            | Refusal::NoHost
+            | Refusal::Overloaded
+            | Refusal::TooManyConnections => Some(1),
             Refusal::NotFound
             | Refusal::ChildBroke
             | Refusal::BadHead
             | Refusal::HeadTooLarge
             | Refusal::HeadTimeout
             | Refusal::NotSupported
-            | Refusal::DeadlineCut => None,
+            | Refusal::DeadlineCut
+            | Refusal::BodyTooLarge
+            | Refusal::ChildSilent => None,
         };
         Self { refusal, retry_after_s }
     }
@@ -45,13 +49,17 @@ impl Refused {
         }
     }
 
+    /// The body of the answer.
+    pub(crate) fn text(self, detail: Option<&str>) -> String {
+        let message = detail.unwrap_or(sentence(self.refusal));
+        format!("{{\"code\":\"{}\",\"message\":\"{message}\"}}\n", self.refusal.code())
+    }
+
     /// The answer. `detail` says more than the refusal's own sentence; a trusted peer is told that any
     /// host may take the request, when no child saw it.
     pub(crate) fn answer(self, shared: &Shared, detail: Option<&str>, trusted: bool) -> Response<RelayBody> {
         shared.counters.refused(self.refusal);
-        let message = detail.unwrap_or(sentence(self.refusal));
-        let body = format!("{{\"code\":\"{}\",\"message\":\"{message}\"}}\n", self.refusal.code());
-        let mut response = Response::new(RelayBody::full(Bytes::from(body)));
+        let mut response = Response::new(RelayBody::full(Bytes::from(self.text(detail))));
         *response.status_mut() = StatusCode::from_u16(self.refusal.status()).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -83,12 +91,16 @@ const fn sentence(refusal: Refusal) -> &'static str {
         Refusal::ChildDraining => "the service refused the request before any work, and no other took it",
         Refusal::ChildUnreachable => "the service cannot be reached",
         Refusal::ChildBroke => "the service ended the exchange before it answered",
-        Refusal::BadHead => "the request breaks the grammar of HTTP/1",
+        Refusal::BadHead => "the request breaks the grammar of HTTP",
         Refusal::HeadTooLarge => "the head of the request is too large",
         Refusal::HeadTimeout => "the head of the request came too slowly",
         Refusal::NotSupported => "this method or protocol is not forwarded",
         Refusal::DeadlineCut => "the service was replaced, and its deadline passed before it answered",
         Refusal::UnknownVersion => "no host has this version",
         Refusal::NoHost => "no host is ready for this",
+        Refusal::BodyTooLarge => "the body of the request is larger than it may be",
+        Refusal::Overloaded => "as many requests are in flight here as may",
+        Refusal::TooManyConnections => "as many connections are open from this address as may",
+        Refusal::ChildSilent => "the service said nothing for as long as it may",
     }
 }

@@ -3,6 +3,7 @@
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -11,7 +12,9 @@ use router_core::leases::How;
 
 use crate::chunk::Chunk;
 use crate::client::Client;
+use crate::limits::InFlight;
 use crate::local::BoxFuture;
+use crate::silence::Silence;
 use crate::target::Lease;
 use crate::upstream::{AnswerError, UpstreamBody};
 
@@ -22,6 +25,8 @@ pub(crate) enum RelayError {
     Child(#[source] AnswerError),
     #[error("the client hung up")]
     ClientGone,
+    #[error("the child said nothing for as long as it may")]
+    Silent,
 }
 
 /// The body of a response.
@@ -39,6 +44,21 @@ pub(crate) struct Relay {
     worker: usize,
     /// Resolves at the end of the client's input, where that means that nobody listens any more.
     hangup: Option<BoxFuture<'static, ()>>,
+    silence: Silence,
+    _place: InFlight,
+}
+
+/// What a response is relayed with.
+pub(crate) struct Terms {
+    pub(crate) lease: Lease,
+    pub(crate) client: Client,
+    /// Whose connections to the child these are.
+    pub(crate) worker: usize,
+    /// The end of the client's input ends the response.
+    pub(crate) hangup: bool,
+    /// How long nothing may come of it.
+    pub(crate) idle: Duration,
+    pub(crate) place: InFlight,
 }
 
 enum Incoming {
@@ -51,12 +71,13 @@ impl RelayBody {
         RelayBody::Full(Full::new(bytes))
     }
 
-    /// `hangup`: the end of the client's input ends the response.
-    pub(crate) fn relay(incoming: UpstreamBody, lease: Lease, client: Client, worker: usize, hangup: bool) -> Self {
+    pub(crate) fn relay(incoming: UpstreamBody, terms: Terms) -> Self {
+        let Terms { lease, client, worker, hangup, idle, place } = terms;
         let listener = client.clone();
         let hangup: Option<BoxFuture<'static, ()>> =
             if hangup { Some(Box::pin(async move { listener.input_ended().await })) } else { None };
-        let mut relay = Relay { incoming: Incoming::Open(incoming), lease, client, worker, hangup };
+        let incoming = Incoming::Open(incoming);
+        let mut relay = Relay { incoming, lease, client, worker, hangup, silence: Silence::new(idle), _place: place };
         relay.complete_at_end();
         RelayBody::Relay(Box::new(relay))
     }
@@ -84,7 +105,15 @@ impl Relay {
             self.lease.finish(How::ClientGone);
             return Poll::Ready(Some(Err(RelayError::ClientGone)));
         }
-        let polled = match ready!(Pin::new(incoming).poll_frame(cx)) {
+        let Poll::Ready(polled) = Pin::new(incoming).poll_frame(cx) else {
+            ready!(self.silence.poll(cx));
+            self.lease.finish(How::Cut);
+            self.client.show_break(false);
+            tracing::info!(target = %self.lease.target().label(), "a response has come to nothing for too long");
+            return Poll::Ready(Some(Err(RelayError::Silent)));
+        };
+        self.silence.ends();
+        let polled = match polled {
             None => None,
             Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(AnswerError::Upload(error))) => {

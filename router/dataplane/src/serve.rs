@@ -14,6 +14,7 @@ use crate::counters::bump;
 use crate::forward::{Gone, Outbound, forward};
 use crate::headers;
 use crate::hold::{Hold, NoTable, first_table};
+use crate::limits::InFlight;
 use crate::local::LocalRequest;
 use crate::refuse::Refused;
 use crate::relay::RelayBody;
@@ -72,6 +73,12 @@ async fn route(
     if let Some(refusal) = shared.closed.load().as_deref() {
         return refuse(*refusal);
     }
+    let Some(place) = InFlight::begin(shared) else { return refuse(Refusal::Overloaded) };
+    if let (Framing::Length(length), Some(most)) = (head.framing, shared.config.limits.body)
+        && length > most
+    {
+        return refuse(Refusal::BodyTooLarge);
+    }
     let (weight, mut hold_until) = (weight(&head), None);
     let is_unknown = |table: &RouteTable| table.is_pending() && table.find(request.uri().path()).is_none();
     if is_unknown(&shared.table.load()) {
@@ -93,7 +100,7 @@ async fn route(
         };
         drop(table);
         let Some(uri) = rewritten(request.uri().path(), request.uri().query()) else { return refuse(Refusal::BadHead) };
-        let mut outbound = outbound(client, &head, request, uri, placed.class);
+        let mut outbound = outbound(client, &head, request, uri, placed.class, place);
         for (name, value) in placed.stamps.iter() {
             match value {
                 Some(value) => outbound.headers.insert(name, value.clone()),
@@ -110,7 +117,7 @@ async fn route(
     let (slot, class) = (found.slot, found.class);
     drop(table);
 
-    let outbound = outbound(client, &head, request, uri, class);
+    let outbound = outbound(client, &head, request, uri, class, place);
     let hold = Hold::new(shared, client, &slot, weight, hold_until);
     forward(worker, client, Way::to_slot(hold), outbound).await
 }
@@ -122,6 +129,7 @@ fn outbound(
     mut request: Request<ClientBody>,
     uri: Uri,
     class: Option<StreamClass>,
+    place: InFlight,
 ) -> Outbound {
     let upgrade = head.upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
@@ -131,7 +139,7 @@ fn outbound(
         // Told nothing, hyper sends no body with a GET or a HEAD.
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    Outbound { method: parts.method, uri, headers, body, upgrade, class }
+    Outbound { method: parts.method, uri, headers, body, upgrade, class, place }
 }
 
 /// The target as the child sees it.

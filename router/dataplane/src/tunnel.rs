@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -9,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use router_core::leases::How;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
+use tokio_util::io::InspectReader;
 
 use crate::client::Client;
 use crate::target::Lease;
@@ -18,12 +20,31 @@ use crate::upstream::Upgraded;
 /// words of a child that takes nothing more may take to come through.
 const AFTER_THE_CHILD: Duration = Duration::from_secs(5);
 
-/// Copies both ways until both directions have ended, or the lease is cut, and ends the lease.
-pub(crate) async fn run(client: Client, mut lease: Lease, upgrade: OnUpgrade, child: Upgraded) {
+/// Copies both ways until both directions have ended, nothing has come for `idle`, or the lease is cut; and ends
+/// the lease.
+pub(crate) async fn run(client: Client, mut lease: Lease, upgrade: OnUpgrade, child: Upgraded, idle: Duration) {
+    let passed = AtomicU64::new(0);
+    let count = |bytes: &[u8]| {
+        passed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    };
     let joined = async {
         match upgrade.await {
-            Ok(upgraded) => both_ways(TokioIo::new(upgraded), child, client.reset()).await.is_ok(),
+            Ok(upgraded) => {
+                let (ours, child) =
+                    (InspectReader::new(TokioIo::new(upgraded), count), InspectReader::new(child, count));
+                both_ways(ours, child, client.reset()).await.is_ok()
+            }
             Err(_) => false,
+        }
+    };
+    let silent = async {
+        let mut before = passed.load(Ordering::Relaxed);
+        loop {
+            tokio::time::sleep(idle).await;
+            let now = passed.load(Ordering::Relaxed);
+            if std::mem::replace(&mut before, now) == now {
+                return;
+            }
         }
     };
     tokio::select! {
@@ -31,6 +52,10 @@ pub(crate) async fn run(client: Client, mut lease: Lease, upgrade: OnUpgrade, ch
         () = poll_fn(|cx| lease.poll_cut(cx)) => {
             client.show_break(true);
             // The book has ended this lease already.
+        }
+        () = silent => {
+            client.show_break(true);
+            lease.finish(How::Cut);
         }
         clean = joined => {
             let how = match (clean, client.reset().now_or_never()) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use router_core::proxy::{self, Parsed, ProxyViolation};
-use tokio::io::AsyncReadExt;
+use supervisor_protocol::Refusal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -18,6 +19,8 @@ use super::transport::{Early, Plain, Transport};
 use super::{Peer, http1, http2};
 use crate::chunk::SMALL;
 use crate::counters::bump;
+use crate::limits::FromAddress;
+use crate::refuse::Refused;
 use crate::worker::Worker;
 
 /// What clients say first that speak HTTP/2 without having agreed on it (RFC 9113, 3.3 and 3.4).
@@ -100,7 +103,14 @@ async fn begin(
         source = said.unwrap_or(address);
     }
     let peer = Peer { address: source, trusted: config.trusted.contains(source.ip()), secure: door.tls.is_some() };
-    let conn = Conn::new(stream, peer, open);
+    let from = match config.limits.connections_per_address {
+        Some(most) if !peer.trusted => match FromAddress::begin(&worker.shared, source.ip(), most) {
+            None => return Err(refuse(worker, stream, peer, open).await),
+            from @ Some(_) => from,
+        },
+        Some(_) | None => None,
+    };
+    let conn = Conn::new(stream, peer, open, from);
     let plain = Plain(conn.clone());
     let transport = match &door.tls {
         None => Transport::Plain(plain),
@@ -117,6 +127,22 @@ async fn begin(
     let mut io = Early { bytes: Vec::new(), transport };
     let is_http2 = sniff(&mut io, config.client_idle, config.head_timeout).await?;
     Ok(Begun { conn, io, is_http2 })
+}
+
+/// Answers what nobody has asked yet, where that can be understood, and ends the connection.
+async fn refuse(worker: &Worker, mut stream: TcpStream, peer: Peer, open: Open) -> NotBegun {
+    let refused = Refused::new(Refusal::TooManyConnections);
+    worker.shared.counters.refused(refused.refusal);
+    if !peer.secure {
+        let body = refused.text(None);
+        let head = "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Type: application/json";
+        let answer = format!("{head}\r\nRetry-After: 1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let _ = timeout(worker.shared.config.head_timeout, stream.write_all(answer.as_bytes())).await;
+        let conn = Conn::new(stream, peer, open, None);
+        conn.linger();
+        conn.drain().await;
+    }
+    NotBegun::Gone
 }
 
 /// Reads what a balancer says, and not a byte more.

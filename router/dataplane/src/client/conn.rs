@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Peer;
 use crate::counters::bump;
+use crate::limits::FromAddress;
 use crate::plane::Shared;
 use crate::signal::Flag;
 
@@ -47,6 +48,7 @@ pub(super) struct Conn {
     reset_shows: AtomicBool,
     /// As long as the socket: a tunnel outlives the exchange that began it.
     _open: Open,
+    _from: Option<FromAddress>,
 }
 
 /// So that an idle peer that is gone without a word is found out within two minutes. No bound on how long
@@ -56,7 +58,7 @@ fn keep_alive() -> TcpKeepalive {
 }
 
 impl Conn {
-    pub(super) fn new(stream: TcpStream, peer: Peer, open: Open) -> Arc<Self> {
+    pub(super) fn new(stream: TcpStream, peer: Peer, open: Open, from: Option<FromAddress>) -> Arc<Self> {
         // Both fail only on a dead socket.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive());
@@ -67,6 +69,7 @@ impl Conn {
             linger: AtomicBool::new(false),
             reset_shows: AtomicBool::new(false),
             _open: open,
+            _from: from,
         })
     }
 

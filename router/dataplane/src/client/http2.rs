@@ -38,7 +38,7 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Arc<Conn>, io: Early) {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(config.streams)
+        .max_concurrent_streams(config.limits.streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .max_send_buffer_size(2 * LARGE);
     let shaken = timeout(config.head_timeout, builder.handshake::<_, Chunk>(io)).await;
@@ -143,7 +143,7 @@ async fn stream(worker: Arc<Worker>, client: Client, request: Request<RecvStream
     };
     let abort = client.abort.clone();
     let request = Request::from_parts(parts, ClientBody::Http2(Received::new(body, length)));
-    let stalled = worker.shared.config.stalled;
+    let stalled = worker.shared.config.limits.stalled;
     let response = tokio::select! {
         biased;
         // Whatever works for it is dropped.

@@ -268,7 +268,7 @@ async fn f56_a_stream_that_is_not_read_holds_back_its_child_and_nobody_else() {
 
 #[tokio::test]
 async fn a_stream_that_takes_nothing_for_too_long_is_given_up() {
-    let rig = Rig::with(|config| config.stalled = Duration::from_millis(50));
+    let rig = Rig::with(|config| config.limits.stalled = Duration::from_millis(50));
     let child = origin(|mut peer| async move {
         peer.request().await.unwrap();
         peer.send("HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
@@ -384,7 +384,7 @@ async fn f39_a_silent_client_is_given_up_with_its_streams() {
 
 #[tokio::test]
 async fn a_connection_has_as_many_streams_as_it_may() {
-    let rig = Rig::with(|config| config.streams = 2);
+    let rig = Rig::with(|config| config.limits.streams = 2);
     let (child, say) = speaking().await;
     let target = rig.publish(child);
     let mut client = Http2::connect(rig.address).await;

@@ -178,7 +178,7 @@ async fn a_websocket_speaks_on_through_a_swap_and_its_close_ends_the_lease() {
 async fn f47_a_tunnel_counts_as_a_connection_until_it_ends() {
     let rig = Rig::with(|config| {
         config.workers = 1;
-        config.connections = 1;
+        config.limits.connections = 1;
     });
     rig.publish(echoing().await);
     let mut client = rig.client().await;
