@@ -11,7 +11,7 @@ use router_core::drain::NotDrained;
 use router_core::members::{Address, Answer, Listing, MemberId, Views};
 use router_core::pool::Pool;
 use router_core::view::View;
-use router_dataplane::{Clock, Target, TargetLabel, Upstream, Voucher};
+use router_dataplane::{Clock, Dial, HttpVersion, Target, TargetLabel, Upstream, UpstreamTls, Voucher};
 use supervisor_protocol::router::events::Change;
 use supervisor_protocol::{HostId, Tick};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,6 +53,8 @@ struct Task {
     revision: Option<u64>,
     targets: BTreeMap<MemberId, Reached>,
     front: Arc<Front>,
+    protocol: HttpVersion,
+    tls: Option<UpstreamTls>,
     clock: Clock,
     memory: Memory,
     metrics: Arc<Metrics>,
@@ -105,6 +107,8 @@ impl Keeper {
             revision: None,
             targets: BTreeMap::new(),
             front: front.clone(),
+            protocol: config.protocol,
+            tls: config.tls.clone(),
             clock,
             memory,
             metrics,
@@ -229,11 +233,12 @@ impl Task {
                 continue;
             }
             let label = TargetLabel::Host { pool: self.front.name().to_owned(), host: id.to_string() };
-            let upstream = match at.address.as_str().parse() {
+            let to = match at.address.as_str().parse() {
                 Ok(address) => Upstream::Tcp(address),
                 Err(_) => Upstream::Named(at.address.to_string()),
             };
-            let target = Target::new(label, at.voucher.clone(), upstream, self.clock);
+            let dial = Dial { to, version: self.protocol, tls: self.tls.clone() };
+            let target = Target::new(label, at.voucher.clone(), dial, self.clock);
             self.targets.insert(id, Reached { at, target });
         }
     }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use daemon_kit::{Events, bind};
 use parking_lot::RwLock;
 use router_core::members::Views;
 use router_core::pattern::{Route, Routes};
-use router_dataplane::{Clock, NoLocalEndpoints, Plane, PlaneConfig, RouteTable};
+use router_dataplane::{Clock, Listener, NoLocalEndpoints, Plane, PlaneConfig, RouteTable, TlsIdentity};
 use supervisor_protocol::BootNonce;
 use supervisor_protocol::router::events::Change;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,7 +20,7 @@ pub use daemon_kit::init_logging;
 
 use crate::admin;
 use crate::cli::Cli;
-use crate::config::{self, Config, chain};
+use crate::config::{self, Config, TlsConfig, chain};
 use crate::front::{Directory, Front};
 use crate::keeper::Keeper;
 use crate::memory::Memory;
@@ -61,7 +62,11 @@ async fn supervise(config: Config, cli: &Cli) -> anyhow::Result<()> {
     let mut settings = PlaneConfig::of_router(clock);
     settings.workers = config.threads.unwrap_or(settings.workers);
     settings.trusted = config.trusted_proxies.clone();
-    let plane = Plane::start(settings, vec![data.into()], Arc::new(RouteTable::pending()), Arc::new(NoLocalEndpoints))?;
+    settings.proxy_protocol = config.proxy_protocol.clone();
+    settings.limits = config.limits.clone();
+    let tls = config.tls.as_ref().map(identity).transpose()?;
+    let listeners = std::iter::once(data.into()).chain(tls).collect();
+    let plane = Plane::start(settings, listeners, Arc::new(RouteTable::pending()), Arc::new(NoLocalEndpoints))?;
     let router = Arc::new(Router {
         clock,
         metrics: Arc::new(Metrics::new()),
@@ -203,9 +208,12 @@ impl Router {
             ("state_dir", before.state_dir == config.state_dir),
             ("threads", before.threads == config.threads),
             ("trusted_proxies", before.trusted_proxies == config.trusted_proxies),
+            ("proxy_protocol", before.proxy_protocol == config.proxy_protocol),
+            ("tls", before.tls == config.tls),
+            ("limits", before.limits == config.limits),
         ] {
             if !is_same {
-                tracing::warn!("[router] {key} changes with a restart");
+                tracing::warn!("{key} changes with a restart");
             }
         }
         match self.follow(&config) {
@@ -227,6 +235,14 @@ impl Router {
             known.wait_for(|views| *views == Views::Known).await.ok();
         }
     }
+}
+
+/// The listener behind which TLS is spoken. Its certificate is read again whenever it changes.
+fn identity(tls: &TlsConfig) -> anyhow::Result<Listener> {
+    let socket = bind(tls.listen, "[router.tls] listen")?;
+    let identity = TlsIdentity::read(tls.certificate.as_std_path(), tls.key.as_std_path()).context("[router.tls]")?;
+    tokio::spawn(identity.clone().follow());
+    Ok(Listener { socket, tls: Some(identity) })
 }
 
 struct Signals {

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod names;
 pub mod reason;
 pub mod router;
+pub mod size;
 pub mod time;
 
 pub use class::{ByClass, StreamClass};

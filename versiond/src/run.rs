@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use daemon_kit::bind;
 use router_dataplane::{
-    Clock, HoldBounds, LocalEndpoints, NoLocalEndpoints, PeerRanges, Plane, PlaneConfig, RouteTable,
+    Clock, HoldBounds, Listener, LocalEndpoints, NoLocalEndpoints, PeerRanges, Plane, PlaneConfig, RouteTable,
+    TlsIdentity,
 };
 use supervisor_protocol::admin::CatalogStatus;
 use supervisor_protocol::headers::HostStamp;
@@ -29,7 +30,7 @@ pub use crate::supervisor::chain;
 use crate::admin;
 use crate::board::{Board, Identity};
 use crate::catalog::{self, CatalogView};
-use crate::config::{CatalogSource, Config};
+use crate::config::{CatalogSource, Config, HostTls};
 use crate::faults::{Fault, Faults, crash};
 use crate::host::{Endpoints, Lifecycle, Signals};
 use crate::isolation::{self, Isolation};
@@ -198,7 +199,7 @@ async fn supervise(config: Config, origin: Origin, faults: Faults) -> anyhow::Re
 
 /// Everything that the daemon listens on, bound before anything is started: a port that is taken is an error.
 struct Listeners {
-    data: TcpListener,
+    data: Vec<Listener>,
     status: Option<TcpListener>,
     metrics: Option<TcpListener>,
     admin: admin::Listeners,
@@ -209,12 +210,20 @@ impl Listeners {
         let host = &config.host;
         let users = config.services.values().filter_map(|service| service.isolation.user.as_deref());
         Ok(Listeners {
-            data: bind(host.listen, "[host] listen")?,
+            data: std::iter::once(Ok(bind(host.listen, "[host] listen")?.into()))
+                .chain(host.tls.as_ref().map(tls))
+                .collect::<anyhow::Result<_>>()?,
             status: host.status_listen.map(|address| bind(address, "[host] status_listen")).transpose()?,
             metrics: host.metrics.map(|address| bind(address, "[host] metrics")).transpose()?,
             admin: admin::bind(host, users)?,
         })
     }
+}
+
+/// The data listener behind which TLS is spoken.
+fn tls(tls: &HostTls) -> anyhow::Result<Listener> {
+    let identity = TlsIdentity::read(tls.certificate.as_std_path(), tls.key.as_std_path())?;
+    Ok(Listener { socket: bind(tls.listen, "[host] tls_listen")?, tls: Some(identity) })
 }
 
 /// The data plane, and beside it the plane of the status endpoints when they have a listener of their own:
@@ -230,7 +239,7 @@ impl Planes {
         faults: Faults,
         clock: Clock,
         stamp: HostStamp,
-        data: TcpListener,
+        data: Vec<Listener>,
         status: Option<TcpListener>,
         board: &Arc<Board>,
     ) -> anyhow::Result<Planes> {
@@ -239,6 +248,8 @@ impl Planes {
         let settings = PlaneConfig {
             workers: config.host.threads,
             trusted: PeerRanges(config.host.trusted_proxies.clone()),
+            proxy_protocol: PeerRanges(config.host.proxy_protocol.clone()),
+            limits: config.limits.clone(),
             hold: if no_hold {
                 HoldBounds { time: Duration::ZERO, requests: 0, bytes: 0 }
             } else {
@@ -248,9 +259,11 @@ impl Planes {
             ..PlaneConfig::new(stamp.clone(), clock)
         };
         let endpoints: Arc<dyn LocalEndpoints> = Arc::new(Endpoints::new(board.clone(), clock, allow));
-        let start = |settings, listener: TcpListener, table, endpoints| {
-            Plane::start(settings, vec![listener.into()], Arc::new(table), endpoints)
-        };
+        for identity in data.iter().filter_map(|listener| listener.tls.clone()) {
+            tokio::spawn(identity.follow());
+        }
+        let start =
+            |settings, listeners, table, endpoints| Plane::start(settings, listeners, Arc::new(table), endpoints);
         let (pending, none) = (RouteTable::pending(), RouteTable::default());
         Ok(match status {
             None => Planes { data: Arc::new(start(settings, data, pending, endpoints)?), status: None },
@@ -258,7 +271,7 @@ impl Planes {
                 data: Arc::new(start(settings, data, pending, Arc::new(NoLocalEndpoints))?),
                 status: Some(start(
                     PlaneConfig { workers: 1, ..PlaneConfig::new(stamp, clock) },
-                    status,
+                    vec![status.into()],
                     none,
                     endpoints,
                 )?),

@@ -23,10 +23,6 @@ pub struct PlaneConfig {
     /// Balancers that say of each connection whose it is (PROXY protocol, version 2). From them it is required,
     /// from others it is not read.
     pub proxy_protocol: PeerRanges,
-    /// From the first byte of a head to its last; and for each step before it, TLS among them.
-    pub head_timeout: Duration,
-    /// How long a client's connection may stay without a request. Longer than a router pools.
-    pub client_idle: Duration,
     /// How long a connection that has not asked anything yet may still begin to when the plane stops.
     pub first_request: Duration,
     /// How long a connection to a child may take to come about.
@@ -66,6 +62,10 @@ pub struct Limits {
     pub idle: ByClass<Duration>,
     /// How long a client may take nothing of what is there for it.
     pub stalled: Duration,
+    /// From the first byte of a head to its last; and for each step before it, TLS among them.
+    pub head_timeout: Duration,
+    /// How long a connection may stay without a request. Longer than a router before us keeps it.
+    pub keep_alive: Duration,
 }
 
 impl Default for Limits {
@@ -80,6 +80,8 @@ impl Default for Limits {
             body: None,
             idle: ByClass { request: ten_minutes, stream: ten_minutes, upgrade: hour, job: hour },
             stalled: Duration::from_secs(120),
+            head_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
         }
     }
 }
@@ -116,8 +118,6 @@ impl PlaneConfig {
             host: None,
             trusted: PeerRanges::private(),
             proxy_protocol: PeerRanges::none(),
-            head_timeout: Duration::from_secs(10),
-            client_idle: Duration::from_secs(75),
             first_request: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(5),
             pool_idle: Duration::from_secs(5),

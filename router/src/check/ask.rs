@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use router_core::members::{Address, Answer, Silence, Word};
+use router_dataplane::UpstreamTls;
 use supervisor_protocol::host::{HealthEntry, HostDrain, HostState, ReadyAll};
 use supervisor_protocol::{BootNonce, SCHEMA, VersionName};
 use tokio::time::Instant;
@@ -25,7 +27,7 @@ const BODY_MAX: usize = 4 << 20;
 
 /// Asks one address.
 pub(super) struct Asker {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     base: String,
     connect_to: String,
     check: Check,
@@ -42,7 +44,7 @@ enum Found {
 }
 
 impl Asker {
-    pub(super) fn new(address: &Address, settings: &Settings) -> Asker {
+    pub(super) fn new(address: &Address, settings: &Settings) -> Result<Asker, rustls::Error> {
         let text = address.as_str();
         let asked = match (settings.port, text.rsplit_once(':')) {
             (Some(port), Some((host, _))) => format!("{host}:{port}"),
@@ -50,14 +52,17 @@ impl Asker {
         };
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(settings.pace.timeout));
-        Asker {
+        connector.enforce_http(false);
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        let connector = through_tls(connector, settings.tls.as_ref())?;
+        Ok(Asker {
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector),
-            base: format!("http://{asked}"),
+            base: format!("{scheme}://{asked}"),
             connect_to: asked,
             check: settings.check.clone(),
             pace: settings.pace,
             last: None,
-        }
+        })
     }
 
     /// One round. An error is an answer too.
@@ -172,6 +177,28 @@ impl Asker {
             Err(_) => Err(Silence::TimedOut),
         }
     }
+}
+
+/// Without `tls` nobody is asked to prove anything.
+fn through_tls(
+    connector: HttpConnector,
+    tls: Option<&UpstreamTls>,
+) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
+    let builder = HttpsConnectorBuilder::new();
+    Ok(match tls {
+        None => {
+            builder.with_tls_config(UpstreamTls::nobody()?).https_or_http().enable_http1().wrap_connector(connector)
+        }
+        Some(tls) => {
+            let (name, config) = tls.http1();
+            let mut config = config.as_ref().clone();
+            // The connector says itself which protocols it speaks.
+            config.alpn_protocols.clear();
+            let builder = builder.with_tls_config(config).https_only();
+            let builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
+            builder.enable_http1().wrap_connector(connector)
+        }
+    })
 }
 
 /// What an answer that took no wait has led to.

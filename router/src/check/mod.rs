@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use rand::RngExt as _;
 use router_core::members::{Address, Answer, Silence};
+use router_dataplane::UpstreamTls;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,11 +23,13 @@ pub(crate) struct Settings {
     pub(crate) check: Check,
     pub(crate) port: Option<u16>,
     pub(crate) pace: Pace,
+    /// Whom the members must prove to be.
+    pub(crate) tls: Option<UpstreamTls>,
 }
 
 impl Settings {
     pub(crate) fn of(config: &PoolConfig) -> Settings {
-        Settings { check: config.check.clone(), port: config.check_port, pace: config.pace }
+        Settings { check: config.check.clone(), port: config.check_port, pace: config.pace, tls: config.tls.clone() }
     }
 }
 
@@ -80,7 +83,10 @@ pub(crate) fn code(answer: &Answer) -> &'static str {
 }
 
 async fn asking(address: Address, settings: Settings, tell: mpsc::Sender<Event>) {
-    let mut asker = Asker::new(&address, &settings);
+    let mut asker = match Asker::new(&address, &settings) {
+        Ok(asker) => asker,
+        Err(error) => return tracing::error!(%error, %address, "a member cannot be asked"),
+    };
     let mut before = Before::Heard;
     loop {
         let (answer, came) = asker.ask(before).await;

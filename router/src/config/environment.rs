@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use router_core::pattern::{KeyTemplate, PathPattern, Route, Routes};
 use router_core::pool::{PoolSettings, Versions};
-use router_dataplane::PeerRanges;
+use router_dataplane::{Limits, PeerRanges};
 use supervisor_protocol::VersionName;
 
 use super::file::{ANNOUNCE, DRAIN};
@@ -120,6 +120,9 @@ pub(super) fn of(set: &Variables, threads: Option<usize>) -> Result<Config, Conf
         admin: Some(AdminConfig { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8404), token_file: None }),
         state_dir: None,
         threads,
+        proxy_protocol: PeerRanges::none(),
+        tls: None,
+        limits: Limits::default(),
         trusted_proxies: PeerRanges::none(),
         announce: ANNOUNCE,
         drain: DRAIN,

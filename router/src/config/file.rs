@@ -8,11 +8,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use router_core::members::Listed;
 use router_core::pattern::{KeyTemplate, PathPattern, Route, Routes};
 use router_core::pool::{Policy, PoolSettings, PoolState, Versions};
-use router_dataplane::{PeerRange, PeerRanges};
+use router_dataplane::{Limits, PeerRange, PeerRanges};
 use serde::{Deserialize, Deserializer};
 use supervisor_protocol::ServiceName;
 use supervisor_protocol::time::parse_duration;
 
+use super::edge::{LimitsTable, PoolTls, Protocol, TlsConfig};
 use super::{AdminConfig, Check, Config, ConfigError, MemberSource, PoolConfig};
 use crate::cli::Cli;
 use crate::dns::{DnsSource, Question};
@@ -32,6 +33,8 @@ struct File {
     routes: Vec<RouteTable>,
     #[serde(default, rename = "pool")]
     pools: BTreeMap<String, PoolTable>,
+    #[serde(default)]
+    limits: LimitsTable,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +46,9 @@ struct RouterTable {
     state_dir: Option<Utf8PathBuf>,
     threads: Option<usize>,
     trusted_proxies: Option<Vec<Text<PeerRange>>>,
+    #[serde(default)]
+    proxy_protocol: Vec<Text<PeerRange>>,
+    tls: Option<TlsConfig>,
     /// Who is asked for the names of pools.
     resolver: Option<SocketAddr>,
     /// Of every pool that does not say it itself.
@@ -82,6 +88,9 @@ struct PoolTable {
     check_interval: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
     check_timeout: Option<Duration>,
+    #[serde(default)]
+    protocol: Protocol,
+    tls: Option<PoolTls>,
 }
 
 /// `"gpu-1=10.0.0.1:8080"`, or a table where it has a weight.
@@ -102,7 +111,7 @@ impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Tex
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
@@ -140,8 +149,10 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> 
     }
     let routes =
         Routes::new(routes).map_err(|source| ConfigError::Pattern { place: format!("{path}: [[route]]"), source })?;
-    let RouterTable { listen, admin, admin_token_file, state_dir, threads, trusted_proxies, announce, drain, .. } =
-        file.router;
+    let limits = file.limits.limits().map_err(|key| wrong(&format!("[limits] {key}"), "at least one is needed"))?;
+    let RouterTable { listen, admin, admin_token_file, state_dir, threads, announce, drain, tls, .. } = file.router;
+    let (trusted, proxies) = (file.router.trusted_proxies.unwrap_or_default(), file.router.proxy_protocol);
+    let ranges = |ranges: Vec<Text<PeerRange>>| PeerRanges(ranges.into_iter().map(|Text(range)| range).collect());
     if threads == Some(0) {
         return Err(wrong("[router] threads", "at least one is needed"));
     }
@@ -155,8 +166,10 @@ pub(super) fn parse(path: &Utf8Path, text: &str) -> Result<Config, ConfigError> 
         admin: admin.map(|listen| AdminConfig { listen, token_file: admin_token_file }),
         state_dir,
         threads,
-        trusted_proxies: trusted_proxies
-            .map_or_else(PeerRanges::none, |ranges| PeerRanges(ranges.into_iter().map(|Text(range)| range).collect())),
+        trusted_proxies: ranges(trusted),
+        proxy_protocol: ranges(proxies),
+        tls,
+        limits,
         announce: announce.unwrap_or(ANNOUNCE),
         drain: drain.unwrap_or(DRAIN),
         routes,
@@ -218,6 +231,8 @@ fn pool(path: &Utf8Path, name: &str, table: PoolTable, server: Option<SocketAddr
     pool.settings = PoolSettings { policy: table.policy, versions, state: table.state, ..PoolSettings::default() };
     pool.check = check;
     pool.check_port = table.check_port;
+    pool.protocol = table.protocol.into();
+    pool.tls = table.tls.map(|tls| tls.read().map_err(|detail| wrong("tls", &detail))).transpose()?;
     pool.ha = table.ha;
     pool.pace.interval = table.check_interval.unwrap_or(pool.pace.interval);
     pool.pace.timeout = table.check_timeout.unwrap_or(pool.pace.timeout);
@@ -243,6 +258,9 @@ pub(super) fn quick_start(cli: &Cli) -> Result<Config, ConfigError> {
         state_dir: None,
         threads: cli.threads,
         trusted_proxies: PeerRanges::none(),
+        proxy_protocol: PeerRanges::none(),
+        tls: None,
+        limits: Limits::default(),
         announce: Duration::ZERO,
         drain: DRAIN,
         routes,
@@ -311,6 +329,14 @@ dns = "edge-api:9000"
             ("dns = \"edge-api:9000\"", "dns = \"edge-api:9000\"\nfile = \"x\"", "exactly one of"),
             ("127.0.0.1:8404", "0.0.0.0:8404", "[router] admin"),
             ("least-inflight", "least", "least"),
+            ("[pool.edge-api]", "[limits]\nbody = \"64\"\n[pool.edge-api]", "64MiB"),
+            ("[pool.edge-api]", "[limits]\ninflight = 0\n[pool.edge-api]", "[limits] inflight: at least one"),
+            ("[pool.edge-api]", "[pool.edge-api]\nprotocol = \"h2\"", "http2"),
+            (
+                "[pool.edge-api]",
+                "[pool.edge-api]\ntls = { ca = \"/nowhere.pem\", name = \"a\" }",
+                "[pool.edge-api] tls: /nowhere.pem: it cannot be read",
+            ),
         ] {
             let text = wrong(from, to);
             assert!(text.contains(said) && text.contains("router.toml"), "{to}: {text}");

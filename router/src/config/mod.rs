@@ -2,6 +2,7 @@
 //!
 //! Lives here: what an operator can say, and where it is wrong. Must not live here: a look at the machine.
 
+mod edge;
 pub mod environment;
 mod error;
 mod file;
@@ -15,8 +16,9 @@ use camino::Utf8PathBuf;
 use router_core::members::{Detection, Listed};
 use router_core::pattern::Routes;
 use router_core::pool::{PoolSettings, Versions};
-use router_dataplane::PeerRanges;
+use router_dataplane::{HttpVersion, Limits, PeerRanges, UpstreamTls};
 
+pub use edge::TlsConfig;
 pub use error::ConfigError;
 pub use supervisor_protocol::error::chain;
 
@@ -37,6 +39,11 @@ pub struct Config {
     /// `None`: one for each core.
     pub threads: Option<usize>,
     pub trusted_proxies: PeerRanges,
+    /// Balancers that say whose each connection is.
+    pub proxy_protocol: PeerRanges,
+    /// Where clients come through TLS, beside `listen`.
+    pub tls: Option<TlsConfig>,
+    pub limits: Limits,
     /// How long it is unready and admits, before it stops; so long whoever is before it may take to notice.
     pub announce: Duration,
     /// How long what is in flight may take to finish after that.
@@ -69,6 +76,9 @@ pub struct PoolConfig {
     pub ha: Option<bool>,
     /// When members are asked, and for how long they are waited for.
     pub pace: Pace,
+    /// What members speak, and whom they must prove to be.
+    pub protocol: HttpVersion,
+    pub tls: Option<UpstreamTls>,
 }
 
 /// Where the members of a pool are named.
@@ -121,6 +131,8 @@ impl PoolConfig {
             check_port: None,
             ha: None,
             pace: Pace { interval: Duration::from_secs(1), timeout: Duration::from_secs(3) },
+            protocol: HttpVersion::Http1,
+            tls: None,
         }
     }
 
@@ -133,6 +145,9 @@ impl PoolConfig {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "listen  {}", self.listen)?;
+        if let Some(tls) = &self.tls {
+            writeln!(f, "tls     {} shows {}", tls.listen, tls.certificate)?;
+        }
         match &self.admin {
             Some(admin) => writeln!(f, "admin   {}", admin.listen)?,
             None => writeln!(f, "admin   none")?,

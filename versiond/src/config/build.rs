@@ -12,7 +12,7 @@ use versiond_core::catalog::MAX_SERVICES;
 
 use super::host::ValueError;
 use super::setting::{Scalar, Source, line_of};
-use super::{Config, ConfigError, Env, catalog, file, host, service, variables};
+use super::{Config, ConfigError, Env, catalog, file, host, limits, service, variables};
 
 /// Reads a whole configuration.
 pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, ConfigError> {
@@ -43,6 +43,7 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
     }
     service::together(&services)?;
     let timing = Budget { shutdown_budget, catalog_poll: poll, ..timing(&mut source, file.timing)? };
+    let limits = limits::limits(&mut source, file.limits)?;
     let remarks = variables::remarks(env);
     let mut followed = services.iter().filter(|(_, service)| service.command.is_none()).map(|(name, _)| name);
     if let (None, Some(only), None) = (&catalog.service, followed.next(), followed.next()) {
@@ -50,7 +51,7 @@ pub(super) fn build(path: &Utf8Path, text: &str, env: &Env) -> Result<Config, Co
     }
     let shapes = services.iter().map(|(name, service)| (name.clone(), service.shape)).collect();
     catalog.overrides = catalog::overrides(&mut source, file.overrides, catalog.service.as_ref(), &shapes)?;
-    Ok(Config { host, catalog, services, timing, settings: source.settings, remarks })
+    Ok(Config { host, catalog, services, timing, limits, settings: source.settings, remarks })
 }
 
 fn timing(source: &mut Source<'_>, file: file::Timing) -> Result<Budget, ConfigError> {

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) overrides: BTreeMap<Spanned<String>, Override>,
     pub(super) service: BTreeMap<Spanned<String>, Service>,
     pub(super) timing: Timing,
+    pub(super) limits: Edge,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -29,6 +30,10 @@ pub(super) struct Host {
     pub(super) status_listen: Value,
     pub(super) status_allow: List,
     pub(super) trusted_proxies: List,
+    pub(super) proxy_protocol: List,
+    pub(super) tls_listen: Value,
+    pub(super) tls_certificate: Value,
+    pub(super) tls_key: Value,
     pub(super) admin: Value,
     pub(super) operators: Value,
     pub(super) readers: Value,
@@ -60,6 +65,24 @@ pub(super) struct Catalog {
     pub(super) pre_upgrade_retries: Value,
 }
 
+/// `[limits]`: what clients may have at once, and how long nothing may happen.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Edge {
+    pub(super) connections: Value,
+    pub(super) connections_per_address: Value,
+    pub(super) streams: Value,
+    pub(super) inflight: Value,
+    pub(super) body: Value,
+    pub(super) idle_request: Value,
+    pub(super) idle_stream: Value,
+    pub(super) idle_upgrade: Value,
+    pub(super) idle_job: Value,
+    pub(super) stalled: Value,
+    pub(super) head_timeout: Value,
+    pub(super) keep_alive: Value,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Override {
@@ -87,6 +110,7 @@ pub(super) struct Service {
     pub(super) ready_path: Value,
     pub(super) notify: Value,
     pub(super) listen: Value,
+    pub(super) protocol: Value,
     pub(super) stop_signal: Value,
     pub(super) ha: Value,
     pub(super) non_ha_versions: Value,

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use router_dataplane::{PeerRange, PeerRanges};
+use router_dataplane::{PeerRange, PeerRanges, RangeError};
 use sha2::{Digest, Sha256};
 use supervisor_protocol::HostId;
+use supervisor_protocol::size::{SizeError, parse_size};
 
 use super::setting::{Origin, Setting, Source};
-use super::{AdminTcp, ConfigError, HostConfig, Peer, file};
+use super::{AdminTcp, ConfigError, HostConfig, Peer, file, limits};
 use crate::process::PortRange;
 
 /// Why a value was refused, where the type itself does not say.
@@ -75,6 +76,10 @@ pub(super) fn host(source: &mut Source<'_>, file: file::Host) -> Result<HostConf
         status_listen: source.pick("host.status_listen", &["VERSIOND_STATUS_LISTEN"], file.status_listen, address)?,
         status_allow: ranges(source, "host.status_allow", "VERSIOND_STATUS_ALLOW", file.status_allow)?,
         trusted_proxies: ranges(source, "host.trusted_proxies", "VERSIOND_TRUSTED_PROXIES", file.trusted_proxies)?,
+        proxy_protocol: source
+            .pick("host.proxy_protocol", &["VERSIOND_PROXY_PROTOCOL"], file.proxy_protocol.map(joined), listed_ranges)?
+            .unwrap_or_default(),
+        tls: limits::tls(source, file.tls_listen, file.tls_certificate, file.tls_key)?,
         admin: source.pick_or("host.admin", &["VERSIOND_ADMIN"], file.admin, "unix:/run/versiond/admin.sock", admin)?,
         operators: source.pick("host.operators", &["VERSIOND_OPERATORS"], file.operators, group)?,
         readers: source.pick("host.readers", &["VERSIOND_READERS"], file.readers, group)?,
@@ -150,6 +155,10 @@ fn group(text: &str) -> Result<String, ValueError> {
     if !text.is_empty() && text.chars().all(plain) { Ok(text.to_owned()) } else { Err(ValueError::Group) }
 }
 
+fn listed_ranges(text: &str) -> Result<Vec<PeerRange>, RangeError> {
+    listed(text).map(PeerRange::from_str).collect()
+}
+
 /// Loopback, link-local and private ranges unless the operator says otherwise.
 fn ranges(
     source: &mut Source<'_>,
@@ -157,8 +166,7 @@ fn ranges(
     variable: &'static str,
     file: Option<toml::Spanned<Vec<toml::Spanned<String>>>>,
 ) -> Result<Vec<PeerRange>, ConfigError> {
-    let parse = |text: &str| listed(text).map(PeerRange::from_str).collect::<Result<Vec<_>, _>>();
-    let picked = source.pick(key, &[variable], file.map(joined), parse)?;
+    let picked = source.pick(key, &[variable], file.map(joined), listed_ranges)?;
     Ok(picked.unwrap_or_else(|| {
         let (key, value) = (key.to_owned(), "loopback, private and link-local ranges".to_owned());
         source.settings.push(Setting { key, value, origin: Origin::Default });
@@ -168,20 +176,10 @@ fn ranges(
 
 /// A number of bytes. A bare number is refused, as for durations.
 pub(super) fn bytes(text: &str) -> Result<u64, ValueError> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim_start() {
-        "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return Err(ValueError::Bytes),
-    };
-    let number: u64 = number.parse().map_err(|_| ValueError::Bytes)?;
-    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or(ValueError::Bytes)
+    parse_size(text).map_err(|SizeError| ValueError::Bytes)
 }
 
-fn address(text: &str) -> Result<SocketAddr, ValueError> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().map_err(|_| ValueError::Address)
 }
 

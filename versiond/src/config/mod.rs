@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod host;
 mod isolation;
+mod limits;
 mod rollout;
 mod service;
 mod setting;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use router_dataplane::PeerRange;
+use router_dataplane::{Limits, PeerRange};
 use supervisor_protocol::{HostId, ServiceName};
 use versiond_core::budget::{self, Budget};
 use versiond_core::catalog::{ParseContext, Services};
@@ -55,6 +56,8 @@ pub struct Config {
     pub catalog: CatalogConfig,
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     pub timing: Budget,
+    /// What clients may have at once, and how long nothing may happen.
+    pub limits: Limits,
     /// Every value with its origin, in the order of the file.
     pub settings: Vec<Setting>,
     /// What was read and means nothing, for example a misspelt `VERSIOND_*` variable.
@@ -73,6 +76,10 @@ pub struct HostConfig {
     pub status_allow: Vec<PeerRange>,
     /// Peers whose forwarding headers and `Versiond-…` headers are believed, and who get ours.
     pub trusted_proxies: Vec<PeerRange>,
+    /// Balancers that say of each connection whose it is, and must.
+    pub proxy_protocol: Vec<PeerRange>,
+    /// The data listener for those who come through TLS.
+    pub tls: Option<HostTls>,
     /// The path of the admin socket.
     pub admin: Utf8PathBuf,
     /// The group whose members may ask and order everything there, by name or number.
@@ -90,6 +97,15 @@ pub struct HostConfig {
     pub threads: usize,
     /// The hosts of the pool, this one among them; empty where it is alone.
     pub peers: Vec<Peer>,
+}
+
+/// `[host] tls_listen`, `tls_certificate` and `tls_key`: all of them or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostTls {
+    pub listen: SocketAddr,
+    /// PEM, the own certificate first.
+    pub certificate: Utf8PathBuf,
+    pub key: Utf8PathBuf,
 }
 
 /// One of `[host] peers`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use nix::sys::signal::Signal;
 use router_core::route::RoutePattern;
+use router_dataplane::HttpVersion;
 use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::time::parse_duration;
 use supervisor_protocol::{ServiceName, Sha256, StreamClass, VersionName};
@@ -49,6 +50,8 @@ pub struct ServiceConfig {
     pub notify: bool,
     /// The socket on which it serves is bound before its start and handed over to it, whatever it says itself.
     pub listen_fd: bool,
+    /// What its children speak where requests come to them.
+    pub protocol: HttpVersion,
     pub stop_signal: Signal,
     /// Several hosts share one database, as the older contract is told.
     pub ha: bool,
@@ -155,6 +158,8 @@ pub(super) enum ServiceError {
     Flag,
     #[error("listen is \"port\" or \"fd\"")]
     Listen,
+    #[error("protocol is \"http1\" or \"http2\"")]
+    Protocol,
     #[error("a ready path begins with '/'")]
     ReadyPath,
 }
@@ -245,6 +250,13 @@ pub(super) fn service(
                 "port" => Ok(false),
                 "fd" => Ok(true),
                 _ => Err(ServiceError::Listen),
+            })?
+            .unwrap_or_default(),
+        protocol: source
+            .pick(&key("protocol"), &[], file.protocol, |text| match text {
+                "http1" => Ok(HttpVersion::Http1),
+                "http2" => Ok(HttpVersion::Http2),
+                _ => Err(ServiceError::Protocol),
             })?
             .unwrap_or_default(),
         stop_signal: source

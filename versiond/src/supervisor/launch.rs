@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use router_dataplane::HttpVersion;
 use supervisor_protocol::contract::StateKind;
 use supervisor_protocol::{CONTRACT, Generation, Nonce, Sha256, env};
 use tokio_util::task::AbortOnDropHandle;
@@ -32,6 +33,8 @@ pub(crate) struct Life {
     pub(crate) port: PortLease,
     pub(crate) link: ChildLink,
     pub(crate) nonce: Nonce,
+    /// What it speaks where requests come to it.
+    pub(crate) protocol: HttpVersion,
     /// What asks it to stop.
     pub(crate) stop: Signal,
     _belongings: Belongings,
@@ -152,7 +155,15 @@ impl Effects {
             notified,
             start_estimate: spec.start_estimate.unwrap_or_default(),
         };
-        Ok(Life { running, port, link, nonce, stop: spec.stop_signal, _belongings: belongings })
+        Ok(Life {
+            running,
+            port,
+            link,
+            nonce,
+            protocol: spec.protocol,
+            stop: spec.stop_signal,
+            _belongings: belongings,
+        })
     }
 
     /// What only the supervisor may set. The nonce is added where the process is forked.

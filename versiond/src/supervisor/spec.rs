@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
+use router_dataplane::HttpVersion;
 use supervisor_protocol::contract::Role;
 use supervisor_protocol::{HostId, ServiceName, Sha256, VersionName};
 use versiond_core::evacuate::Neighbours;
@@ -43,6 +44,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) ready_path: Option<String>,
     pub(crate) notify: bool,
     pub(crate) listen_fd: bool,
+    pub(crate) protocol: HttpVersion,
     pub(crate) stop_signal: Signal,
     /// Where several hosts share one database, as the older contract is told, and the slots where they do not.
     pub(crate) ha: bool,
@@ -100,6 +102,7 @@ impl ServiceSpec {
             ready_path: service.ready_path.clone(),
             notify: service.notify,
             listen_fd: service.listen_fd,
+            protocol: service.protocol,
             stop_signal: service.stop_signal,
             ha: service.ha,
             non_ha: service.non_ha.clone(),
@@ -247,6 +250,7 @@ mod tests {
             "limits = { cpu_max = \"150%\" }\n",
             "limits = { pids_max = \"100\" }\n",
             "listen = \"fd\"\nready_path = \"/up\"\n",
+            "protocol = \"http2\"\n",
         ] {
             assert!(with_user("").is_told_otherwise(&with_user(other)), "{other}");
             assert!(!with_user(other).is_told_otherwise(&with_user(other)), "{other}");

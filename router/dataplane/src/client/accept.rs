@@ -99,7 +99,8 @@ async fn begin(
     let config = &worker.shared.config;
     let mut source = address;
     if config.proxy_protocol.contains(address.ip()) {
-        let said = timeout(config.head_timeout, proxied(&mut stream)).await.map_err(|_| NotBegun::ProxyTimeout)??;
+        let said =
+            timeout(config.limits.head_timeout, proxied(&mut stream)).await.map_err(|_| NotBegun::ProxyTimeout)??;
         source = said.unwrap_or(address);
     }
     let peer = Peer { address: source, trusted: config.trusted.contains(source.ip()), secure: door.tls.is_some() };
@@ -115,7 +116,7 @@ async fn begin(
     let transport = match &door.tls {
         None => Transport::Plain(plain),
         Some(identity) => {
-            let agreed = timeout(config.head_timeout, TlsAcceptor::from(identity.config()).accept(plain)).await;
+            let agreed = timeout(config.limits.head_timeout, TlsAcceptor::from(identity.config()).accept(plain)).await;
             let stream = agreed.map_err(|_| NotBegun::TlsTimeout)?.map_err(NotBegun::Tls)?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 let io = Early { bytes: Vec::new(), transport: Transport::Tls(Box::new(stream)) };
@@ -125,7 +126,7 @@ async fn begin(
         }
     };
     let mut io = Early { bytes: Vec::new(), transport };
-    let is_http2 = sniff(&mut io, config.client_idle, config.head_timeout).await?;
+    let is_http2 = sniff(&mut io, config.limits.keep_alive, config.limits.head_timeout).await?;
     Ok(Begun { conn, io, is_http2 })
 }
 
@@ -137,7 +138,7 @@ async fn refuse(worker: &Worker, mut stream: TcpStream, peer: Peer, open: Open) 
         let body = refused.text(None);
         let head = "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Type: application/json";
         let answer = format!("{head}\r\nRetry-After: 1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let _ = timeout(worker.shared.config.head_timeout, stream.write_all(answer.as_bytes())).await;
+        let _ = timeout(worker.shared.config.limits.head_timeout, stream.write_all(answer.as_bytes())).await;
         let conn = Conn::new(stream, peer, open, None);
         conn.linger();
         conn.drain().await;

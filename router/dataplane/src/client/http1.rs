@@ -20,7 +20,8 @@ use crate::worker::{BUFFER, Worker};
 pub(super) async fn serve(worker: Arc<Worker>, conn: Arc<Conn>, io: Early) {
     let (shared, config) = (worker.shared.clone(), &worker.shared.config);
     let requests = Requests::new(conn.clone());
-    let patience = Patience { head: config.head_timeout, idle: config.client_idle, stalled: config.limits.stalled };
+    let patience =
+        Patience { head: config.limits.head_timeout, idle: config.limits.keep_alive, stalled: config.limits.stalled };
     let io = TokioIo::new(ClientIo::new(requests.clone(), io, patience));
     // Keeps a permit from its first request on.
     let asked = Arc::new(Notify::new());

@@ -41,7 +41,7 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Arc<Conn>, io: Early) {
         .max_concurrent_streams(config.limits.streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .max_send_buffer_size(2 * LARGE);
-    let shaken = timeout(config.head_timeout, builder.handshake::<_, Chunk>(io)).await;
+    let shaken = timeout(config.limits.head_timeout, builder.handshake::<_, Chunk>(io)).await;
     let Ok(Ok(mut h2)) = shaken else { return };
     let peer = conn.peer;
     let drive = drive(&worker, &conn, &mut h2);
@@ -66,7 +66,7 @@ async fn drive(worker: &Arc<Worker>, conn: &Arc<Conn>, h2: &mut Connection<Early
     let shared = worker.shared.clone();
     let (streams, asked) = (Streams::default(), AtomicUsize::new(0));
     let mut watch = Watch { pings: h2.ping_pong(), waits: false, idle_since: Instant::now() };
-    let often = shared.config.ping.min(shared.config.client_idle);
+    let often = shared.config.ping.min(shared.config.limits.keep_alive);
     let mut round = tokio::time::interval_at(Instant::now() + often, often);
     let mut announced = shared.announce.subscribe();
     let mut is_leaving = false;
@@ -100,7 +100,7 @@ async fn drive(worker: &Arc<Worker>, conn: &Arc<Conn>, h2: &mut Connection<Early
             }
             _ = round.tick() => {
                 let idle = watch.look(Arc::strong_count(&streams) == 1)?;
-                if idle >= shared.config.client_idle && !is_leaving {
+                if idle >= shared.config.limits.keep_alive && !is_leaving {
                     is_leaving = true;
                     h2.graceful_shutdown();
                 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -48,16 +48,27 @@ impl From<Upstream> for Dial {
 #[derive(Clone)]
 pub struct UpstreamTls {
     pub(super) name: ServerName<'static>,
+    /// The authorities, as they were read.
+    pem: Vec<u8>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
 }
 
+impl PartialEq for UpstreamTls {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.pem) == (&other.name, &other.pem)
+    }
+}
+
+impl Eq for UpstreamTls {}
+
 impl UpstreamTls {
-    /// Reads the certificates, PEM, of those who may vouch for `name`.
+    /// Reads the certificates, PEM, of those who may vouch for `name`. Blocking.
     pub fn read(authorities: &Path, name: &str) -> Result<Self, TlsError> {
         let path = || authorities.to_owned();
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(authorities)
-            .and_then(Iterator::collect)
+        let pem = std::fs::read(authorities).map_err(|source| TlsError::Read { path: path(), source })?;
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
             .map_err(|source| TlsError::Certificates { path: path(), source })?;
         let unusable = |source| TlsError::Unusable { path: path(), source };
         let mut roots = RootCertStore::empty();
@@ -77,7 +88,21 @@ impl UpstreamTls {
             Ok(Arc::new(config))
         };
         let name = ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name { name: name.to_owned() })?;
-        Ok(Self { name, http1: config(b"http/1.1")?, http2: config(b"h2")? })
+        Ok(Self { name, pem, http1: config(b"http/1.1")?, http2: config(b"h2")? })
+    }
+
+    /// For a client that must have something, and speaks no TLS: with it nobody proves anything.
+    pub fn nobody() -> Result<ClientConfig, rustls::Error> {
+        Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth())
+    }
+
+    /// The name, and what a client of HTTP/1 needs to know.
+    #[must_use]
+    pub fn http1(&self) -> (ServerName<'static>, Arc<ClientConfig>) {
+        (self.name.clone(), self.http1.clone())
     }
 
     pub(super) fn config(&self, version: HttpVersion) -> Arc<ClientConfig> {

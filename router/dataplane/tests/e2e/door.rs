@@ -117,7 +117,8 @@ async fn a_certificate_is_exchanged_under_open_connections_and_a_bad_one_changes
     let mut before = Http2::over(identity.connect(address, &["h2"]).await.unwrap()).await;
     identity.renew();
     identity.connect(address, &["h2"]).await.unwrap_err();
-    tls.reload(&identity.certificate(), &identity.key()).unwrap();
+    assert!(tls.refresh().unwrap());
+    assert!(!tls.refresh().unwrap());
     assert!(exchange(identity.connect(address, &[]).await.unwrap()).await.ends_with("ok"));
     assert_eq!(before.get("/devshard/v1/x").await.status(), 200);
 
@@ -132,13 +133,13 @@ async fn a_certificate_is_exchanged_under_open_connections_and_a_bad_one_changes
         let path = identity.folder.path().join(file);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, bytes).unwrap();
-        let error = tls.reload(&identity.certificate(), &identity.key()).unwrap_err().to_string();
+        let error = tls.refresh().unwrap_err().to_string();
         assert!(error.starts_with(path.to_str().unwrap()) && error.ends_with(says), "{error}");
         std::fs::write(&path, good).unwrap();
     }
     // The key of another certificate.
-    let other = Identity::new();
-    tls.reload(&identity.certificate(), &other.key()).unwrap_err();
+    std::fs::copy(Identity::new().key(), identity.key()).unwrap();
+    tls.refresh().unwrap_err();
     assert!(exchange(identity.connect(address, &[]).await.unwrap()).await.ends_with("ok"));
     assert_eq!(rig.plane.counters().not_begun, 1);
 }
@@ -149,7 +150,7 @@ async fn whoever_speaks_no_tls_or_too_slowly_is_let_go() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let quick = |config: &mut router_dataplane::PlaneConfig| {
-        config.head_timeout = std::time::Duration::from_millis(100);
+        config.limits.head_timeout = std::time::Duration::from_millis(100);
     };
     let rig = Rig::listening(quick, vec![Listener { socket, tls: Some(identity.read()) }]);
     rig.publish(named("ok").await);
@@ -200,7 +201,7 @@ async fn a_balancer_s_header_says_whose_a_connection_is() {
 async fn f54_a_balancer_s_header_is_required_from_it_and_refused_from_others() {
     let rig = Rig::with(|config| {
         config.proxy_protocol = PeerRanges(vec!["127.0.0.1".parse().unwrap()]);
-        config.head_timeout = std::time::Duration::from_millis(100);
+        config.limits.head_timeout = std::time::Duration::from_millis(100);
     });
     rig.publish(named("ok").await);
     for bytes in [GET, b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n", &header([1, 1, 1, 1])[..20], b""] {

@@ -105,8 +105,8 @@ async fn f54_a_chunked_body_that_breaks_the_grammar_is_refused_midway() {
 #[tokio::test]
 async fn f54_a_slow_head_times_out_and_an_idle_connection_is_closed_without_a_word() {
     let rig = Rig::with(|config| {
-        config.head_timeout = Duration::from_millis(100);
-        config.client_idle = Duration::from_millis(300);
+        config.limits.head_timeout = Duration::from_millis(100);
+        config.limits.keep_alive = Duration::from_millis(300);
     });
     rig.publish(named("ok").await);
     let mut slow = rig.client().await;

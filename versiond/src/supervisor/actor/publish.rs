@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use router_dataplane::{Absence, Answered, Target, TargetLabel, Upstream, Voucher};
+use router_dataplane::{Absence, Answered, Dial, Target, TargetLabel, Upstream, Voucher};
 use supervisor_protocol::contract::Role;
 use supervisor_protocol::{Generation, Refusal};
 use tokio_util::sync::CancellationToken;
@@ -166,7 +166,8 @@ impl Effects {
     fn target(&self, generation: Generation, life: &Life) -> Arc<Target> {
         let label =
             TargetLabel::Generation { service: self.id.service.clone(), version: self.id.name.clone(), generation };
-        let upstream = Upstream::Tcp(([127, 0, 0, 1], life.port.port()).into());
-        Target::new(label, Voucher::Nonce(life.nonce.clone()), upstream, self.shared.clock)
+        let to = Upstream::Tcp(([127, 0, 0, 1], life.port.port()).into());
+        let dial = Dial { to, version: life.protocol, tls: None };
+        Target::new(label, Voucher::Nonce(life.nonce.clone()), dial, self.shared.clock)
     }
 }
