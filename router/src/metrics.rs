@@ -74,6 +74,8 @@ struct OfPlane {
     retries: Counter,
     connections: Counter,
     connections_now: Gauge,
+    not_begun: Counter,
+    inflight_now: Gauge,
     upstream_connections: Counter,
 }
 
@@ -167,6 +169,16 @@ impl OfPlane {
         registry.register("retries", "Attempts beyond the first", self.retries.clone());
         registry.register("client_connections", "Connections of clients", self.connections.clone());
         registry.register("client_connections_now", "Open connections of clients", self.connections_now.clone());
+        registry.register(
+            "client_connections_not_begun",
+            "Connections that ended before a request could be read",
+            self.not_begun.clone(),
+        );
+        registry.register(
+            "requests_inflight_now",
+            "Requests in flight, those that wait among them",
+            self.inflight_now.clone(),
+        );
         registry.register("upstream_connections", "Connections made to hosts", self.upstream_connections.clone());
     }
 
@@ -179,6 +191,8 @@ impl OfPlane {
         stands_at(&self.retries, plane.retries);
         stands_at(&self.connections, plane.connections);
         self.connections_now.set(whole(plane.connections_now));
+        stands_at(&self.not_begun, plane.not_begun);
+        self.inflight_now.set(whole(plane.inflight_now));
         stands_at(&self.upstream_connections, plane.upstream_connections);
     }
 }

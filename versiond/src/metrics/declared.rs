@@ -91,6 +91,8 @@ declared! {
     HOLD_SECONDS = Histogram "hold_seconds" ["service", "version"] "How long requests waited for a slot, to whatever end";
     CONNECTIONS = Counter "client_connections" [] "Connections of clients";
     CONNECTIONS_NOW = Gauge "client_connections_now" [] "Open connections of clients";
+    NOT_BEGUN = Counter "client_connections_not_begun" [] "Connections that ended before a request could be read";
+    INFLIGHT_NOW = Gauge "requests_inflight_now" [] "Requests in flight, those that wait among them";
     UPSTREAM_CONNECTIONS = Counter "upstream_connections" [] "Connections made to children";
 
     LOG_LINES_LOST = Counter "log_lines_lost" ["service", "version"] "Lines of children that the log did not take";

@@ -16,6 +16,7 @@ pub(super) fn append(text: &mut String, plane: &PlaneCounters, waits: &BTreeMap<
     families.single(&declared::HELD, plane.held);
     families.single(&declared::RETRIES, plane.retries);
     families.single(&declared::CONNECTIONS, plane.connections);
+    families.single(&declared::NOT_BEGUN, plane.not_begun);
     families.single(&declared::UPSTREAM_CONNECTIONS, plane.upstream_connections);
     let mut refused = families.begin(&declared::REFUSED);
     for (refusal, count) in &plane.refused {
@@ -25,6 +26,7 @@ pub(super) fn append(text: &mut String, plane: &PlaneCounters, waits: &BTreeMap<
     families.single(&declared::HELD_BYTES_NOW, plane.held_bytes_now);
     families.single(&declared::HELD_LONGEST, seconds(plane.held_longest_ms));
     families.single(&declared::CONNECTIONS_NOW, plane.connections_now);
+    families.single(&declared::INFLIGHT_NOW, plane.inflight_now);
     append_waits(families, waits);
 }
 

@@ -1,0 +1,8 @@
+//! A chunked body of whoever sends it: see the body, which the tests replay the corpus through as well.
+
+#![no_main]
+
+#[path = "../bodies/chunks.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
