@@ -306,3 +306,7 @@ impl Drop for Lease {
         self.finish(How::ClientGone);
     }
 }
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

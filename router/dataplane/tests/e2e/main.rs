@@ -9,6 +9,7 @@ mod forward;
 mod hold;
 mod http2;
 mod http2_child;
+mod interleave;
 mod limits;
 mod pool;
 mod retry;
