@@ -2,9 +2,9 @@
 //! input is one. The first byte says whether the request was a HEAD.
 
 #[path = "../../router/dataplane/src/upstream/answer.rs"]
-mod answer;
+mod head;
 
-use answer::{AnswerFraming, parse};
+use head::{AnswerFraming, parse};
 
 /// Panics where that does not hold.
 pub(crate) fn run(data: &[u8]) {

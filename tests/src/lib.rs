@@ -6,7 +6,7 @@
 //! [`approvals`] (which build may answer), [`checks`] (is a stream whole), [`tally`] (what was counted),
 //! [`report`] (the verdict). Shells: [`artifacts`], [`catalog`], [`supervisor`], [`processes`], [`clients`],
 //! [`stand`], [`conductor`], [`killer`], [`view`]. [`fleet`] is the same for several hosts behind two routers, and
-//! [`bench`] measures instead of proving.
+//! [`bench`] measures instead of proving; [`peer`] starts the proxies that the router is compared with.
 //!
 //! Must not live here: any part of the product. The demo knows versiond by its command line, its
 //! configuration, its listeners and its wire types alone.
@@ -22,6 +22,7 @@ pub mod conductor;
 pub mod fleet;
 pub mod killer;
 pub mod options;
+pub mod peer;
 pub mod processes;
 pub mod report;
 pub mod sabotage;

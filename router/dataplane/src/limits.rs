@@ -1,6 +1,6 @@
 //! What is counted against the limits of a plane: requests in flight, and connections by address.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::plane::Shared;
 #[derive(Default)]
 pub(crate) struct Counted {
     inflight: AtomicUsize,
-    addresses: Mutex<HashMap<IpAddr, u32>>,
+    addresses: Mutex<BTreeMap<IpAddr, u32>>,
 }
 
 impl Counted {
