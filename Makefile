@@ -35,8 +35,9 @@ lint: need ## formatting and clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p versiond -p versiond-simulation --features versiond/faults,versiond-simulation/faults --all-targets -- -D warnings
 
-bench: release ## measure; prints a table and writes target/bench.json
+bench: release ## measure; prints two tables, and writes target/bench.json and target/bench-peers.json
 	$(TARGET)/release/versiond-bench
+	$(TARGET)/release/versiond-bench-peers
 
 fuzz: need ## fuzz the parsers for FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
 	./tests/fuzz

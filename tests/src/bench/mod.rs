@@ -3,11 +3,13 @@
 //!
 //! [`proc`] reads the kernel's accounts of a process, [`load`] asks and listens; the sections are
 //! [`idle`], [`proxied`], [`interfaces`], [`streams`], the swaps of a short demo, and [`detection`] by two routers.
+//! [`peers`] is a bench of its own: the router beside others.
 
 pub mod detection;
 pub mod idle;
 pub mod interfaces;
 pub mod load;
+pub mod peers;
 pub mod proc;
 pub mod proxied;
 pub mod streams;
