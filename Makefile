@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo test lint bench fuzz faults release need
+.PHONY: help demo test lint bench soak fuzz faults release need
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -38,6 +38,9 @@ lint: need ## formatting and clippy, warnings are errors
 bench: release ## measure; prints two tables, and writes target/bench.json and target/bench-peers.json
 	$(TARGET)/release/versiond-bench
 	$(TARGET)/release/versiond-bench-peers
+
+soak: release ## hold 9,000 event streams open through one router for ten minutes, under drains and swaps
+	$(TARGET)/release/versiond-demo-soak
 
 fuzz: need ## fuzz the parsers for FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
 	./tests/fuzz

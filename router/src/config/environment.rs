@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use router_core::pattern::{KeyTemplate, PathPattern, Route, Routes};
 use router_core::pool::{PoolSettings, Versions};
@@ -33,11 +34,14 @@ pub const NAMES: [(&str, &str); 16] = [
     ("VERSIOND_VERSIONS", "remarked on: hosts say themselves which versions they have"),
     ("VERSIOND_ROUTER_ALLOW_COARSE_READINESS", "remarked on: readiness is one for each version"),
     ("VERSIOND_ROUTER_POOL_SLOTS", "remarked on: a pool may have any number of hosts"),
-    ("VERSIOND_ROUTER_MAX_CONNECTIONS", "remarked on: 10000 connections, further ones wait"),
-    ("VERSIOND_ROUTER_MAX_BODY_BYTES", "remarked on: bodies are passed on as they come, and nothing of them is kept"),
+    ("VERSIOND_ROUTER_MAX_CONNECTIONS", "`limits.connections`"),
+    ("VERSIOND_ROUTER_MAX_BODY_BYTES", "`limits.body`, in bytes"),
     ("VERSIOND_ROUTER_CONNECT_TIMEOUT_SECONDS", "remarked on: a connection to a host has 5 s"),
-    ("VERSIOND_ROUTER_STREAM_IDLE_SECONDS", "remarked on: an idle stream is not cut"),
-    ("VERSIOND_ROUTER_TUNNEL_TIMEOUT_SECONDS", "remarked on: an upgraded connection is not cut"),
+    ("VERSIOND_ROUTER_STREAM_IDLE_SECONDS", "`limits.idle_stream`, in seconds"),
+    (
+        "VERSIOND_ROUTER_TUNNEL_TIMEOUT_SECONDS",
+        "`limits.idle_upgrade`, in seconds: the silence that ends an upgraded connection",
+    ),
     ("VERSIOND_ROUTER_TEMPLATE", "remarked on: there is no template; router.toml says what it said"),
     ("VERSIOND_ROUTER_POOL_TEMPLATE", "remarked on: there is no template; router.toml says what it said"),
     ("VERSIOND_ROUTER_RENDER_ONLY", "remarked on: versiond-router --check reads the configuration and ends"),
@@ -78,6 +82,21 @@ pub(super) fn of(set: &Variables, threads: Option<usize>) -> Result<Config, Conf
         None | Some("0" | "false" | "no") => false,
         Some(other) => return Err(wrong("GONKA_HA", format!("{other:?} is neither 1, true, yes nor 0, false, no"))),
     };
+    let number = |name: &str| -> Result<Option<u64>, ConfigError> {
+        let read = |text: &str| text.parse().ok().filter(|number| *number > 0);
+        let parse = |text| read(text).ok_or_else(|| wrong(name, format!("{text:?} is no whole number above zero")));
+        value(name).map(parse).transpose()
+    };
+    let mut limits = Limits { body: number("VERSIOND_ROUTER_MAX_BODY_BYTES")?, ..Limits::default() };
+    if let Some(connections) = number("VERSIOND_ROUTER_MAX_CONNECTIONS")? {
+        limits.connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    }
+    if let Some(seconds) = number("VERSIOND_ROUTER_STREAM_IDLE_SECONDS")? {
+        limits.idle.stream = Duration::from_secs(seconds);
+    }
+    if let Some(seconds) = number("VERSIOND_ROUTER_TUNNEL_TIMEOUT_SECONDS")? {
+        limits.idle.upgrade = Duration::from_secs(seconds);
+    }
     let legacy = names("VERSIOND_NON_HA_VERSIONS", value("VERSIOND_NON_HA_VERSIONS").unwrap_or_default())?;
 
     let members = |name: &str| {
@@ -122,7 +141,7 @@ pub(super) fn of(set: &Variables, threads: Option<usize>) -> Result<Config, Conf
         threads,
         proxy_protocol: PeerRanges::none(),
         tls: None,
-        limits: Limits::default(),
+        limits,
         trusted_proxies: PeerRanges::none(),
         announce: ANNOUNCE,
         drain: DRAIN,

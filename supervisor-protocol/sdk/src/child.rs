@@ -14,7 +14,7 @@ use http::{Request, Response};
 use listenfd::ListenFd;
 use supervisor_protocol::contract::{Describe, DrainMode, Listen, Needs, Role, StateKind};
 use supervisor_protocol::{CONTRACT, StreamClass};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +31,7 @@ use crate::life::Gate;
 use crate::serve::{App, Server};
 use crate::settings::{Command, Drain, Flag, Run, parse, usage};
 use crate::shared::{Metrics, Shared};
+use crate::socket::Listening;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Task<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -47,7 +48,7 @@ pub fn describe(name: impl Into<String>, version: impl Into<String>, state: Stat
         state,
         data: None,
         undrain: true,
-        listen: vec![Listen::Tcp, Listen::Fd],
+        listen: vec![Listen::Tcp, Listen::Fd, Listen::Unix],
         http2: false,
         streams: vec![StreamClass::Request],
         drain_modes: vec![DrainMode::All],
@@ -163,7 +164,7 @@ impl Child {
         self,
         runtime: &Runtime,
         run: Run,
-        handed: Option<std::net::TcpListener>,
+        handed: Option<Handed>,
         work: impl FnOnce(Context) -> Work,
     ) -> Result<(), RunError> {
         let paused = self.describe.role == Role::Worker && run.supervised;
@@ -175,8 +176,8 @@ impl Child {
         // Before anything can be asked of us, so that no early stop signal kills.
         let mut stop = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
         let listener = runtime.block_on(listen(&context.run, handed))?;
-        if let Some(at) = listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
-            say(io::stderr(), &format!("{name}: listening on {at}"));
+        if let Some(listener) = &listener {
+            say(io::stderr(), &format!("{name}: listening on {}", listener.place()));
         }
         let admin = Admin::start(&shared, context.run.admin.as_deref(), context.run.probe)?;
         let work = work(context.clone());
@@ -213,27 +214,51 @@ enum RunError {
 }
 
 /// The socket that the supervisor has bound for this process.
-fn handed_over(run: &Run) -> Result<Option<std::net::TcpListener>, RunError> {
+enum Handed {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+fn handed_over(run: &Run) -> Result<Option<Handed>, RunError> {
     if run.listen_pid != Some(std::process::id()) {
         return Ok(None);
     }
-    let listener = ListenFd::from_env().take_tcp_listener(0).map_err(RunError::HandedOver)?;
-    listener.map(|listener| listener.set_nonblocking(true).map(|()| listener)).transpose().map_err(RunError::HandedOver)
+    let mut given = ListenFd::from_env();
+    // Of the other kind it is put back.
+    let handed = match given.take_unix_listener(0) {
+        Ok(unix) => unix.map(Handed::Unix),
+        Err(_) => given.take_tcp_listener(0).map_err(RunError::HandedOver)?.map(Handed::Tcp),
+    };
+    match &handed {
+        Some(Handed::Tcp(listener)) => listener.set_nonblocking(true),
+        Some(Handed::Unix(listener)) => listener.set_nonblocking(true),
+        None => Ok(()),
+    }
+    .map_err(RunError::HandedOver)?;
+    Ok(handed)
 }
 
-async fn listen(run: &Run, handed: Option<std::net::TcpListener>) -> Result<Option<TcpListener>, RunError> {
+async fn listen(run: &Run, handed: Option<Handed>) -> Result<Option<Listening>, RunError> {
     let Some(port) = run.port else { return Ok(None) };
-    if let Some(handed) = handed {
-        return TcpListener::from_std(handed).map(Some).map_err(RunError::HandedOver);
+    match handed {
+        Some(Handed::Tcp(listener)) => {
+            TcpListener::from_std(listener).map(Listening::Tcp).map_err(RunError::HandedOver)
+        }
+        Some(Handed::Unix(listener)) => {
+            UnixListener::from_std(listener).map(Listening::Unix).map_err(RunError::HandedOver)
+        }
+        None => {
+            let at = SocketAddr::new(run.address, port);
+            TcpListener::bind(at).await.map(Listening::Tcp).map_err(|source| RunError::Listen(at, source))
+        }
     }
-    let at = SocketAddr::new(run.address, port);
-    TcpListener::bind(at).await.map(Some).map_err(|source| RunError::Listen(at, source))
+    .map(Some)
 }
 
 /// From the open listener to the end of the last admitted work.
 async fn live(
     context: &Context,
-    listener: Option<TcpListener>,
+    listener: Option<Listening>,
     work: Work,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), RunError> {

@@ -20,7 +20,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use supervisor_protocol::StreamClass;
 use supervisor_protocol::headers::LAST_RESORT;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -29,7 +28,7 @@ use tower::util::BoxCloneSyncService;
 use crate::context::not_admitted;
 use crate::life::{Gate, Refused};
 use crate::shared::{Lease, Shared};
-use crate::socket::Socket;
+use crate::socket::{Listening, Socket};
 
 /// The child's own service.
 pub(crate) type App = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -59,15 +58,15 @@ pub(crate) struct Server {
 
 impl Server {
     /// Accepts until told to stop.
-    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn run(self: Arc<Self>, listener: Listening) {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    self.connections.spawn(Arc::clone(&self).connection(stream));
+                Ok(socket) => {
+                    self.connections.spawn(Arc::clone(&self).connection(socket));
                 }
                 // Out of descriptors, most likely: those that are open go on, and some will close.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -75,8 +74,8 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream) {
-        let (socket, upgraded) = (Socket::new(stream), Upgraded::default());
+    async fn connection(self: Arc<Self>, socket: Socket) {
+        let upgraded = Upgraded::default();
         let io = Connection { io: TokioIo::new(socket.clone()), upgraded: upgraded.clone() };
         let service = hyper::service::service_fn(|request| {
             let (server, socket, upgraded) = (Arc::clone(&self), socket.clone(), upgraded.clone());

@@ -10,11 +10,95 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// Where connections come from.
+pub(crate) enum Listening {
+    Tcp(TcpListener),
+    /// Handed over by a supervisor on the same machine.
+    Unix(UnixListener),
+}
 
 /// A handle on the socket, which closes with the last of them.
 #[derive(Clone)]
-pub(crate) struct Socket(Arc<TcpStream>);
+pub(crate) struct Socket(Arc<Stream>);
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listening {
+    pub(crate) async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Listening::Tcp(listener) => listener.accept().await.map(|(stream, _)| Socket::tcp(stream)),
+            Listening::Unix(listener) => {
+                listener.accept().await.map(|(stream, _)| Socket(Arc::new(Stream::Unix(stream))))
+            }
+        }
+    }
+
+    /// Where that is, for a person.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Listening::Tcp(listener) => {
+                listener.local_addr().map_or_else(|error| error.to_string(), |at| at.to_string())
+            }
+            Listening::Unix(_) => "the socket that was handed over".to_owned(),
+        }
+    }
+}
+
+impl Stream {
+    async fn ready(&self, interest: Interest) -> io::Result<tokio::io::Ready> {
+        match self {
+            Stream::Tcp(stream) => stream.ready(interest).await,
+            Stream::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_write_ready(cx),
+            Stream::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    fn try_read_buf(&self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read_buf(buf),
+            Stream::Unix(stream) => stream.try_read_buf(buf),
+        }
+    }
+
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_write(buf),
+            Stream::Unix(stream) => stream.try_write(buf),
+        }
+    }
+
+    fn try_write_vectored(&self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_write_vectored(bufs),
+            Stream::Unix(stream) => stream.try_write_vectored(bufs),
+        }
+    }
+
+    fn as_raw(&self) -> SockRef<'_> {
+        match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+        }
+    }
+}
 
 /// No bound on how long a client may leave sent bytes unread comes with it: a reader that has stalled answers
 /// the probes.
@@ -23,12 +107,12 @@ fn keep_alive() -> TcpKeepalive {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
         // Both fail only on a dead socket. Without the first small events wait for acknowledgements; without the
         // second a client that is gone without a word holds its lease for ever.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive());
-        Self(Arc::new(stream))
+        Self(Arc::new(Stream::Tcp(stream)))
     }
 
     /// Resolves once the client has ended its half, though unread bytes may stand before that end.
@@ -41,7 +125,7 @@ impl Socket {
     fn poll_try<T>(
         &self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<T>,
+        mut write: impl FnMut(&Stream) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         loop {
             ready!(self.0.poll_write_ready(cx))?;
@@ -87,7 +171,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+        Poll::Ready(self.0.as_raw().shutdown(Shutdown::Write))
     }
 }
 
@@ -97,10 +181,10 @@ mod tests {
 
     #[tokio::test]
     async fn f55_a_client_that_is_gone_without_a_word_is_asked_for() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let socket = Socket::new(listener.accept().await.unwrap().0);
-        let socket = SockRef::from(&*socket.0);
+        let socket = Listening::Tcp(listener).accept().await.unwrap();
+        let socket = socket.0.as_raw();
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(15));

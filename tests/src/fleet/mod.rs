@@ -1,6 +1,8 @@
 //! Several hosts behind two routers: each host is emptied, one is replaced, one killed, the routers are restarted, a
 //! build is rolled through all of them, and the clients count what that cost them.
 //!
+//! [`soak`] is the same ground for minutes, with thousands of streams and one router.
+//!
 //! Pure: [`ledger`] (which host answered which session, what broke), [`report`] (the verdict). Shells: [`host`] and
 //! [`router`] (processes), [`clients`], [`acts`] (what is done, step by step). This module starts and ends a run.
 //!
@@ -12,6 +14,7 @@ pub mod host;
 pub mod ledger;
 pub mod report;
 pub mod router;
+pub mod soak;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

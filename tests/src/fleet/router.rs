@@ -105,6 +105,11 @@ check_timeout = "{timeout}s"
         }
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().as_ref().and_then(Child::id)
+    }
+
     /// `GET /v1/hosts`.
     pub async fn hosts(&self) -> anyhow::Result<Vec<HostStatus>> {
         Ok(admin::get_at::<Hosts>(self.admin, "/v1/hosts").await?.hosts)

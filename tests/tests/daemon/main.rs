@@ -40,4 +40,5 @@ mod stop;
 mod tools;
 mod troubled;
 mod unit;
+mod unix_socket;
 mod worker;

@@ -8,10 +8,14 @@ use crate::guest::{Load, node, own, program, rewrite, settled};
 use crate::node::{send, slot};
 
 fn service(word: &str) -> String {
+    listening(word, "fd")
+}
+
+fn listening(word: &str, how: &str) -> String {
     let (python, server) = (program("python3", "python3"), own("handed_over.py"));
     format!(
         "[service.word]\ncommand = [\"{python}\", \"{server}\", \"{word}\"]\nroute = \"/word\"\nstate = \"none\"\n\
-         listen = \"fd\"\nready_path = \"/up\"\n"
+         listen = \"{how}\"\nready_path = \"/up\"\n"
     )
 }
 
@@ -44,5 +48,20 @@ async fn f27_after_its_death_the_next_life_gets_another_socket() {
     };
     node.until(lives).await;
     assert_eq!(node.get("/word").await.text(), "one");
+    node.end().await;
+}
+
+/// F27: nobody can take its place, since there is none but the socket; it is swapped like any other.
+#[tokio::test]
+async fn f27_a_program_on_a_unix_socket_serves_and_is_swapped_without_a_lost_request() {
+    let node = node(&listening("one", "unix"));
+    let before = settled(&node, "word", None).await;
+    let load = Load::start(&node, "/word");
+    load.more(200).await;
+    rewrite(&node, &listening("two", "unix"));
+    node.signal(Signal::SIGHUP);
+    settled(&node, "word", Some(&before)).await;
+    load.more(200).await;
+    assert_eq!(load.stop().await, ["one", "two"]);
     node.end().await;
 }

@@ -36,7 +36,7 @@ pub use catalog::{CatalogConfig, CatalogSource, CosmovisorConfig, HeightSource, 
 pub use error::ConfigError;
 pub use isolation::{CredentialSource, IsolationConfig};
 pub use rollout::{Rollout, RolloutMode};
-pub use service::{ClassRule, CommandConfig, Contract, Environment, FileTemplate, ServiceConfig, StandIn};
+pub use service::{ClassRule, CommandConfig, Contract, Environment, FileTemplate, Handed, ServiceConfig, StandIn};
 pub use setting::{Origin, Setting};
 pub use supervisor_protocol::error::chain;
 pub use supervisor_protocol::time::parse_duration;

@@ -48,8 +48,9 @@ pub struct ServiceConfig {
     pub ready_path: Option<String>,
     /// It says `READY=1` on its notification socket.
     pub notify: bool,
-    /// The socket on which it serves is bound before its start and handed over to it, whatever it says itself.
-    pub listen_fd: bool,
+    /// The socket on which it serves, where that is bound before its start and handed over to it, whatever it says
+    /// itself.
+    pub handed: Option<Handed>,
     /// What its children speak where requests come to them.
     pub protocol: HttpVersion,
     pub stop_signal: Signal,
@@ -61,6 +62,15 @@ pub struct ServiceConfig {
     pub entry: Option<String>,
     pub isolation: IsolationConfig,
     pub rollout: Rollout,
+}
+
+/// Which socket is handed over to a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed {
+    /// Of its port, on loopback.
+    Tcp,
+    /// Without a port: a request costs less on its way.
+    Unix,
 }
 
 /// Which contract a service's children speak.
@@ -156,7 +166,7 @@ pub(super) enum ServiceError {
     StopSignal,
     #[error("true or false")]
     Flag,
-    #[error("listen is \"port\" or \"fd\"")]
+    #[error("listen is \"port\", \"fd\" or \"unix\"")]
     Listen,
     #[error("protocol is \"http1\" or \"http2\"")]
     Protocol,
@@ -245,13 +255,14 @@ pub(super) fn service(
         rollout: rollout(source, key, file.rollout)?,
         ready_path: ready_path.filter(|path| path != USUAL_READY_PATH),
         notify: source.pick(&key("notify"), &[], file.notify, truth)?.unwrap_or_default(),
-        listen_fd: source
+        handed: source
             .pick(&key("listen"), &[], file.listen, |text| match text {
-                "port" => Ok(false),
-                "fd" => Ok(true),
+                "port" => Ok(None),
+                "fd" => Ok(Some(Handed::Tcp)),
+                "unix" => Ok(Some(Handed::Unix)),
                 _ => Err(ServiceError::Listen),
             })?
-            .unwrap_or_default(),
+            .flatten(),
         protocol: source
             .pick(&key("protocol"), &[], file.protocol, |text| match text {
                 "http1" => Ok(HttpVersion::Http1),

@@ -23,8 +23,10 @@ const BODY_MAX: usize = 64 << 10;
 /// How one child is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct ChildLink {
-    /// Where it serves.
+    /// Where it serves, unless that is a socket.
     pub(crate) port: u16,
+    /// The Unix socket on which it serves, bound by its supervisor.
+    pub(crate) socket: Option<PathBuf>,
     /// Whether something answers there at all: a worker may have been told no port.
     pub(crate) has_port: bool,
     pub(crate) admin: Admin,
@@ -76,18 +78,32 @@ impl ChildLink {
         self.admin(&mut Line::Fresh, Method::GET, path, within).await.map(|(_, status, body)| (status, body))
     }
 
-    /// `GET` of a path on the serving port: any 2xx.
+    /// `GET` of a path where it serves: any 2xx.
     pub(crate) async fn serves(&self, line: &mut Line, path: &str, within: Duration) -> Result<(), ChildError> {
-        let place = format!("http://127.0.0.1:{}{path}", self.port);
+        let place = format!("{}{path}", self.place());
         let question = Question { method: Method::GET, path, place: &place, most: BODY_MAX };
-        let (status, _) = timed(line.ask(&question, dial_port(self.port, &place)), &place, within).await?;
+        let (status, _) = timed(line.ask(&question, self.dial_serving(&place)), &place, within).await?;
         succeeded(place, status)
     }
 
-    /// A connection to the serving port is accepted.
+    /// A connection to where it serves is accepted.
     pub(crate) async fn accepts(&self, within: Duration) -> Result<(), ChildError> {
-        let place = format!("127.0.0.1:{}", self.port);
-        timed(dial_port(self.port, &place), &place, within).await.map(drop)
+        let place = self.place();
+        timed(self.dial_serving(&place), &place, within).await.map(drop)
+    }
+
+    async fn dial_serving(&self, place: &str) -> Result<Box<dyn Stream>, ChildError> {
+        match &self.socket {
+            Some(socket) => dial_socket(socket, self.account.as_ref(), place).await,
+            None => dial_port(self.port, place).await,
+        }
+    }
+
+    fn place(&self) -> String {
+        match &self.socket {
+            Some(socket) => socket.display().to_string(),
+            None => format!("http://127.0.0.1:{}", self.port),
+        }
     }
 
     /// `POST /drain`: nothing new is admitted from now on. A child that has no such endpoint gets nothing new anyway.

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use versiond_core::generation::Facts;
 use versiond_core::slot::NotLaunched;
 
-use crate::config::Filling;
+use crate::config::{Filling, Handed};
 use crate::faults::crash;
 use crate::isolation::{Kept, NotKept};
 use crate::ledger::LedgerGeneration;
@@ -55,14 +56,12 @@ impl Effects {
         build: &Build,
         sha256: Sha256,
     ) -> Result<Life, NotLaunched> {
-        let Build { sealed, spoken, takes_socket, spec } = build;
+        let Build { sealed, spoken, handed, spec } = build;
         let (shared, slot) = (&self.shared, &self.id);
         let nonce = random_nonce().map_err(|error| failed(&error))?;
-        let (port, listener) = if *takes_socket {
-            let (port, socket) = shared.ports.listen().map_err(exhausted)?;
-            (port, Some(Arc::new(socket)))
-        } else {
-            (allocate(shared)?, None)
+        let (port, mut listener) = match handed {
+            Some(Handed::Tcp) => shared.ports.listen().map(|(port, socket)| (port, Some(socket))).map_err(exhausted)?,
+            Some(Handed::Unix) | None => (allocate(shared)?, None),
         };
         let data_dir = shared.state_dir.join("data").join(slot.service.as_str()).join(slot.name.as_str());
         tokio::fs::create_dir_all(&data_dir).await.map_err(|error| unmade(&data_dir, &error))?;
@@ -92,6 +91,11 @@ impl Effects {
         let notify_socket = home.join("notify.sock");
         let socket = if spec.notify { Some(NotifySocket::bind(&notify_socket)) } else { None };
         let socket = socket.transpose().map_err(|error| unmade(&notify_socket, &error))?;
+        let serving_socket = home.join("serve.sock");
+        let serving_socket = (*handed == Some(Handed::Unix)).then_some(serving_socket);
+        if let Some(path) = &serving_socket {
+            listener = Some(UnixListener::bind(path).map_err(|error| unmade(path, &error))?.into());
+        }
         belongings.kept.hand_over().map_err(|error| unmade(&home, &error))?;
 
         let mut environment: Vec<_> =
@@ -121,7 +125,7 @@ impl Effects {
             }),
             nonce: nonce.clone(),
             confine: confine.clone(),
-            listener,
+            listener: listener.map(Arc::new),
         };
         let plans = shared.pre_upgrade.as_ref();
         let planned = plans.map(|plans| (plans, LaunchSpec { listener: None, ..launch.clone() }));
@@ -148,7 +152,8 @@ impl Effects {
         belongings.notify = notify;
         let link = ChildLink {
             port: port.port(),
-            has_port: spec.is_routed || spec.has_port() || *takes_socket,
+            socket: serving_socket,
+            has_port: spec.is_routed || spec.has_port() || handed.is_some(),
             admin,
             account: confine.account,
             ready_path: spec.ready_path.clone(),

@@ -11,7 +11,7 @@ use supervisor_protocol::contract::{Describe, Listen, Role, StateKind};
 use supervisor_protocol::{ServiceName, SlotId, VersionName};
 use versiond_core::generation::Facts;
 
-use crate::config::Contract;
+use crate::config::{Contract, Handed};
 use crate::process::oneshot::{self, Answer, DescribeError, OneshotError};
 use crate::process::{Sealed, Spawner};
 use crate::supervisor::ServiceSpec;
@@ -32,8 +32,8 @@ pub(crate) enum Spoken {
 pub(crate) struct Build {
     pub(crate) sealed: Arc<Sealed>,
     pub(crate) spoken: Spoken,
-    /// The socket on which it serves is bound before its start and handed over to it.
-    pub(crate) takes_socket: bool,
+    /// The socket on which it serves, where that is bound before its start and handed over to it.
+    pub(crate) handed: Option<Handed>,
     /// As it was when the build was looked at.
     pub(crate) spec: Arc<ServiceSpec>,
 }
@@ -77,6 +77,8 @@ pub(crate) enum PreflightError {
     OtherStorage { found: String },
     #[error("several hosts share one database here, and it {found}")]
     NotShared { found: String },
+    #[error("it is to listen on a Unix socket, and does not say that it can")]
+    NoUnixSocket,
 }
 
 impl PreflightError {
@@ -87,7 +89,8 @@ impl PreflightError {
             | PreflightError::OtherProtocol { .. }
             | PreflightError::OtherAdminApi { .. }
             | PreflightError::OtherStorage { .. }
-            | PreflightError::NotShared { .. } => true,
+            | PreflightError::NotShared { .. }
+            | PreflightError::NoUnixSocket => true,
             PreflightError::Describe(_) | PreflightError::Older { .. } => false,
         }
     }
@@ -111,10 +114,16 @@ pub(crate) async fn ask(
     sealed: Arc<Sealed>,
     spec: Arc<ServiceSpec>,
 ) -> Result<Found, PreflightError> {
-    let mut takes_socket = spec.listen_fd;
+    let mut handed = spec.handed;
     let mut described = |described: Describe| {
-        takes_socket |= described.role == Role::Server && described.listen.contains(&Listen::Fd);
-        (of_described(described, &spec), Spoken::V1, Schema::Apart)
+        let takes = |way| described.role == Role::Server && described.listen.contains(&way);
+        if spec.handed == Some(Handed::Unix) && !takes(Listen::Unix) {
+            return Err(PreflightError::NoUnixSocket);
+        }
+        if handed.is_none() && takes(Listen::Fd) {
+            handed = Some(Handed::Tcp);
+        }
+        Ok((of_described(described, &spec), Spoken::V1, Schema::Apart))
     };
     let (facts, spoken, schema) = match spec.contract {
         Contract::V1 => {
@@ -122,12 +131,12 @@ pub(crate) async fn ask(
             if answer.name != slot.service.as_str() {
                 return Err(PreflightError::OtherName { found: answer.name, service: slot.service.clone() });
             }
-            described(answer)
+            described(answer)?
         }
         Contract::Older => older(spawner, slot, &sealed, &spec).await?,
         Contract::None => (of_none(&slot.name, &spec), Spoken::None, Schema::Apart),
         Contract::Auto => match oneshot::describe(spawner, &sealed).await {
-            Ok(answer) => described(answer),
+            Ok(answer) => described(answer)?,
             Err(DescribeError::Unsupported) => {
                 let env = question_env(&spec, &slot.name);
                 match questions(spawner, &sealed, &env).await? {
@@ -138,7 +147,7 @@ pub(crate) async fn ask(
             Err(error) => return Err(PreflightError::Describe(error)),
         },
     };
-    Ok(Found { facts, build: Build { sealed, spoken, takes_socket, spec }, schema })
+    Ok(Found { facts, build: Build { sealed, spoken, handed, spec }, schema })
 }
 
 async fn describe(spawner: &Spawner, sealed: &Arc<Sealed>) -> Result<Describe, PreflightError> {

@@ -125,7 +125,7 @@ impl Effects {
         if ready.draining {
             return Err(not_ready("it says that it drains"));
         }
-        own_sockets(subject, &[link.port], found.sockets).await?;
+        own_serving(subject, found.sockets).await?;
         link.serves(&mut found.serving, "/healthz", within).await.map_err(|error| not_ready(chain(&error)))?;
         Ok(Probe::Ready)
     }
@@ -187,7 +187,7 @@ impl Effects {
             let runs = link.notified.is_some() || left.is_zero();
             return if runs { Ok(Probe::Ready) } else { Err(not_ready("it has only just been started")) };
         }
-        own_sockets(subject, &[link.port], found.sockets).await.map_err(patient)?;
+        own_serving(subject, found.sockets).await.map_err(patient)?;
         let answers = match &link.ready_path {
             Some(path) => link.serves(&mut Line::Fresh, path, within).await,
             None => link.accepts(within).await,
@@ -306,6 +306,14 @@ fn older_readiness(path: &str, is_own: bool, status: StatusCode, body: &[u8]) ->
 
 fn not_ready(detail: impl Into<String>) -> Probe {
     Probe::NotReady { detail: detail.into() }
+}
+
+/// That nobody else listens where the child should serve. A Unix socket was bound for it, in a folder of its own.
+async fn own_serving(subject: &Subject, known: Sockets) -> Result<(), Probe> {
+    match subject.link.socket {
+        Some(_) => Ok(()),
+        None => own_sockets(subject, &[subject.link.port], known).await,
+    }
 }
 
 /// That nobody else listens where the child should.

@@ -19,8 +19,8 @@ use super::Routes;
 use super::peers;
 use super::program::{self, Program};
 use crate::config::{
-    Config, Contract, Environment, FileTemplate, HostConfig, IsolationConfig, RolloutMode, ServiceConfig, StandIn,
-    Template,
+    Config, Contract, Environment, FileTemplate, Handed, HostConfig, IsolationConfig, RolloutMode, ServiceConfig,
+    StandIn, Template,
 };
 use crate::supervisor::child::chain;
 
@@ -43,7 +43,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) is_routed: bool,
     pub(crate) ready_path: Option<String>,
     pub(crate) notify: bool,
-    pub(crate) listen_fd: bool,
+    pub(crate) handed: Option<Handed>,
     pub(crate) protocol: HttpVersion,
     pub(crate) stop_signal: Signal,
     /// Where several hosts share one database, as the older contract is told, and the slots where they do not.
@@ -101,7 +101,7 @@ impl ServiceSpec {
             is_routed: service.route.is_some(),
             ready_path: service.ready_path.clone(),
             notify: service.notify,
-            listen_fd: service.listen_fd,
+            handed: service.handed,
             protocol: service.protocol,
             stop_signal: service.stop_signal,
             ha: service.ha,
@@ -250,6 +250,7 @@ mod tests {
             "limits = { cpu_max = \"150%\" }\n",
             "limits = { pids_max = \"100\" }\n",
             "listen = \"fd\"\nready_path = \"/up\"\n",
+            "listen = \"unix\"\nready_path = \"/up\"\n",
             "protocol = \"http2\"\n",
         ] {
             assert!(with_user("").is_told_otherwise(&with_user(other)), "{other}");

@@ -20,9 +20,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def address_string(self):
+        return "-"
+
 
 names = (os.environ["LISTEN_FDS"], os.environ["LISTEN_FDNAMES"], os.environ["LISTEN_PID"])
 assert names == ("1", "http", str(os.getpid())), names
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+# TCP or Unix, it is all the same to it.
 server.socket = socket.socket(fileno=3)
 server.serve_forever()

@@ -10,7 +10,7 @@ use supervisor_protocol::contract::{DataFormats, Role, StateKind};
 use supervisor_protocol::{ServiceName, Sha256, VersionName};
 use toml::Spanned;
 
-use super::{CommandConfig, Contract, FileTemplate, ServiceConfig, ServiceError, StandIn, list, route};
+use super::{CommandConfig, Contract, FileTemplate, Handed, ServiceConfig, ServiceError, StandIn, list, route};
 use crate::config::host::truth;
 use crate::config::setting::Source;
 use crate::config::template::Template;
@@ -210,10 +210,13 @@ pub(super) fn agree(name: &ServiceName, service: &ServiceConfig) -> Result<(), C
     if *notify && *contract != Contract::None {
         return refuse("notify is for contract = \"none\": others say it over their admin listener".to_owned());
     }
-    if service.listen_fd && *contract != Contract::V1 && ready_path.is_none() && !notify {
-        let detail = "listen = \"fd\" without a ready_path or notify: a socket that is handed over takes connections \
-            before the program does";
+    if service.handed.is_some() && *contract != Contract::V1 && ready_path.is_none() && !notify {
+        let detail = "listen = \"fd\" or \"unix\" without a ready_path or notify: a socket that is handed over takes \
+            connections before the program does";
         return refuse(detail.to_owned());
+    }
+    if service.handed == Some(Handed::Unix) && *contract == Contract::Older {
+        return refuse("listen = \"unix\" beside contract = \"older\": such a child is asked at a port".to_owned());
     }
     if stand_in.role == Some(Role::Worker) && service.route.is_some() {
         return refuse("a worker has no route".to_owned());

@@ -166,7 +166,10 @@ impl Effects {
     fn target(&self, generation: Generation, life: &Life) -> Arc<Target> {
         let label =
             TargetLabel::Generation { service: self.id.service.clone(), version: self.id.name.clone(), generation };
-        let to = Upstream::Tcp(([127, 0, 0, 1], life.port.port()).into());
+        let to = match &life.link.socket {
+            Some(socket) => Upstream::Unix(socket.clone()),
+            None => Upstream::Tcp(([127, 0, 0, 1], life.port.port()).into()),
+        };
         let dial = Dial { to, version: life.protocol, tls: None };
         Target::new(label, Voucher::Nonce(life.nonce.clone()), dial, self.shared.clock)
     }
