@@ -1,13 +1,16 @@
 //! How a connection begins: what a balancer says of it, TLS, and which HTTP is spoken on it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use router_core::proxy::{self, Parsed, ProxyViolation};
 use supervisor_protocol::Refusal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -17,7 +20,7 @@ use super::conn::{Conn, Open};
 use super::tls::TlsIdentity;
 use super::transport::{Early, Plain, Transport};
 use super::{Peer, http1, http2};
-use crate::chunk::SMALL;
+use crate::chunk::Buffer;
 use crate::counters::bump;
 use crate::limits::FromAddress;
 use crate::refuse::Refused;
@@ -163,29 +166,35 @@ async fn proxied(stream: &mut TcpStream) -> Result<Option<SocketAddr>, NotBegun>
 
 /// Whether the first bytes are HTTP/2's. They stay to be read.
 async fn sniff(io: &mut Early, idle: Duration, head: Duration) -> Result<bool, NotBegun> {
-    let mut bytes = vec![0; SMALL];
-    let mut filled = 0;
-    let preface = loop {
-        let wait = if filled == 0 { idle } else { head };
-        match timeout(wait, io.transport.read(&mut bytes[filled..])).await {
-            Ok(read) => match read? {
-                0 if filled == 0 => return Err(NotBegun::Gone),
-                0 => break false,
-                read => filled += read,
-            },
-            Err(_) if filled == 0 => return Err(NotBegun::Gone),
+    loop {
+        let wait = if io.bytes.is_empty() { idle } else { head };
+        let read = match timeout(wait, some(&mut io.transport)).await {
+            Ok(read) => read?,
             // Whatever it is, it is not HTTP/2.
-            Err(_) => break false,
+            Err(_) => Vec::new(),
+        };
+        let is_over = read.is_empty();
+        io.bytes.extend(read);
+        let known = io.bytes.len().min(PREFACE.len());
+        if known == 0 {
+            return Err(NotBegun::Gone);
         }
-        let known = filled.min(PREFACE.len());
-        if bytes[..known] != PREFACE[..known] {
-            break false;
+        if is_over || io.bytes[..known] != PREFACE[..known] {
+            return Ok(false);
         }
         if known == PREFACE.len() {
-            break true;
+            return Ok(true);
         }
-    };
-    bytes.truncate(filled);
-    io.bytes = bytes;
-    Ok(preface)
+    }
+}
+
+/// What comes next; nothing at the end. No buffer is held meanwhile.
+async fn some(transport: &mut Transport) -> io::Result<Vec<u8>> {
+    poll_fn(|cx| {
+        let mut buffer = Buffer::small();
+        let mut room = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut *transport).poll_read(cx, &mut room))?;
+        Poll::Ready(Ok(room.filled().to_vec()))
+    })
+    .await
 }

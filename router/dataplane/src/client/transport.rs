@@ -112,7 +112,12 @@ impl AsyncRead for Early {
         }
         let here = self.bytes.len().min(buf.remaining());
         buf.put_slice(&self.bytes[..here]);
-        self.bytes.drain(..here);
+        // Not kept for the life of the connection.
+        if here == self.bytes.len() {
+            self.bytes = Vec::new()
+        } else {
+            drop(self.bytes.drain(..here))
+        }
         Poll::Ready(Ok(()))
     }
 }
