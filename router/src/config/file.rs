@@ -13,7 +13,8 @@ use serde::{Deserialize, Deserializer};
 use supervisor_protocol::ServiceName;
 use supervisor_protocol::time::parse_duration;
 
-use super::edge::{LimitsTable, PoolTls, Protocol, TlsConfig};
+use super::edge::{PoolTls, Protocol, TlsConfig};
+use super::limits::LimitsTable;
 use super::{AdminConfig, Check, Config, ConfigError, MemberSource, PoolConfig};
 use crate::cli::Cli;
 use crate::dns::{DnsSource, Question};

@@ -6,6 +6,7 @@ mod edge;
 pub mod environment;
 mod error;
 mod file;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -19,7 +19,7 @@ pub(super) struct File {
     pub(super) overrides: BTreeMap<Spanned<String>, Override>,
     pub(super) service: BTreeMap<Spanned<String>, Service>,
     pub(super) timing: Timing,
-    pub(super) limits: Edge,
+    pub(super) limits: LimitsTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,7 +68,7 @@ pub(super) struct Catalog {
 /// `[limits]`: what clients may have at once, and how long nothing may happen.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Edge {
+pub(super) struct LimitsTable {
     pub(super) connections: Value,
     pub(super) connections_per_address: Value,
     pub(super) streams: Value,

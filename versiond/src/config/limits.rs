@@ -13,7 +13,7 @@ use super::{ConfigError, HostTls, file};
 /// What a limit is set to that there is none of.
 const NONE: &str = "none";
 
-pub(super) fn limits(source: &mut Source<'_>, file: file::Edge) -> Result<Limits, ConfigError> {
+pub(super) fn limits(source: &mut Source<'_>, file: file::LimitsTable) -> Result<Limits, ConfigError> {
     Ok(Limits {
         connections: source.pick_or(
             "limits.connections",
