@@ -31,7 +31,7 @@ pub(crate) enum Event {
     Described(Generation, Facts, Arc<Build>),
     /// It may not start before a build in one of these slots has seen to the schema of their database.
     SchemaWait(Generation, Vec<VersionName>),
-    Launched(Generation, Life),
+    Launched(Generation, Box<Life>),
     /// What a draining child counts; void once its drain was taken back.
     ChildLoad {
         generation: Generation,
@@ -152,7 +152,7 @@ impl Effects {
             launched = self.launch(generation, &facts, &build, sha256) => launched,
         };
         match launched {
-            Ok(life) => Event::Launched(generation, life),
+            Ok(life) => Event::Launched(generation, Box::new(life)),
             Err(failed) => {
                 // It may be in the ledger already.
                 if let Err(error) = self.shared.recorder.forget(generation).await {

@@ -304,7 +304,7 @@ impl Actor {
                 Input::Tick
             }
             Event::Launched(generation, life) => {
-                self.launched(generation, life);
+                self.launched(generation, *life);
                 Input::Launched(generation)
             }
             Event::Command(verb, answer) => {
