@@ -71,7 +71,7 @@ async fn every_declared_metric_moves_on_a_host_in_trouble_and_no_other_is_there(
 #[test]
 fn what_moves_elsewhere_is_moved_by_a_test_that_exists() {
     let mut sources = String::new();
-    for folder in ["versiond/src", "router/dataplane/src"] {
+    for folder in ["versiond/src", "router/dataplane/src", "router/dataplane/tests"] {
         texts(&root().join(folder), "rs", &mut sources);
     }
     for (metric, test) in ELSEWHERE {
