@@ -180,14 +180,7 @@ impl Stage {
         let now = self.ground.world.now();
         self.ground.ledger.lock().approve(build, now);
         self.fleet.catalog.publish(&Revision { changes: vec![(SLOT, Change::Swap(build))] });
-        let everywhere = async |stage: &Self| {
-            for host in &stage.fleet.hosts {
-                if !host.is_settled(&stage.fleet.catalog).await {
-                    return false;
-                }
-            }
-            true
-        };
+        let everywhere = async |stage: &Self| stage.fleet.is_settled().await;
         self.until("the new build on every host", everywhere).await;
         self.ground.ledger.lock().everywhere(self.ground.world.now());
         self.done(what, begun, None, streams).await;

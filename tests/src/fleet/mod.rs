@@ -171,6 +171,16 @@ impl Fleet {
         true
     }
 
+    /// Whether every host serves what the catalog names, and has nothing else.
+    pub async fn is_settled(&self) -> bool {
+        for host in &self.hosts {
+            if !host.is_settled(&self.catalog).await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The last lines of every log.
     #[must_use]
     pub fn last_words(&self) -> String {

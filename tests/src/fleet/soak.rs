@@ -180,17 +180,11 @@ async fn roll(fleet: &Fleet, build: Build, say: &impl Fn(&str)) -> anyhow::Resul
     say(&format!("build {build} is rolled through all hosts"));
     fleet.catalog.publish(&Revision { changes: vec![(SLOT, Change::Swap(build))] });
     let begun = Instant::now();
-    loop {
-        let mut settled = true;
-        for host in &fleet.hosts {
-            settled &= host.is_settled(&fleet.catalog).await;
-        }
-        if settled {
-            return Ok(());
-        }
+    while !fleet.is_settled().await {
         ensure!(begun.elapsed() < WITHIN, "build {build} is not everywhere:\n{}", fleet.last_words());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
 }
 
 async fn wait(say: &impl Fn(&str), what: &str, condition: impl Fn() -> bool) -> anyhow::Result<()> {

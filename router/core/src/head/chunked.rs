@@ -21,6 +21,17 @@ pub(super) enum Chunked {
     End,
 }
 
+/// What one step has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// So many bytes of data.
+    Data(usize),
+    /// One byte around the data.
+    Framing,
+    /// Nothing: the body has ended before it.
+    End,
+}
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trailers {
     line: Vec<u8>,
@@ -37,37 +48,44 @@ impl Chunked {
     pub(super) fn feed(&mut self, input: &[u8]) -> Result<usize, V> {
         let mut used = 0;
         while used < input.len() {
-            match self {
-                Chunked::End => break,
-                Chunked::Data { left } => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len() - used);
-                    used += here;
-                    *left -= here as u64;
-                    if *left == 0 {
-                        *self = Chunked::DataCr;
-                    }
-                }
-                Chunked::Size { .. }
-                | Chunked::Extension { .. }
-                | Chunked::SizeLf { .. }
-                | Chunked::DataCr
-                | Chunked::DataLf
-                | Chunked::Trailer(_)
-                | Chunked::TrailerLf(_) => match self.byte(input[used]) {
-                    Ok(next) => {
-                        *self = next;
-                        used += 1;
-                    }
-                    Err(violation) if used == 0 => return Err(violation),
-                    Err(_) => break,
-                },
+            match self.step(&input[used..]) {
+                Ok(Piece::Data(here)) => used += here,
+                Ok(Piece::Framing) => used += 1,
+                Ok(Piece::End) => break,
+                Err(violation) if used == 0 => return Err(violation),
+                Err(_) => break,
             }
         }
         Ok(used)
     }
 
+    /// Takes the next piece of `input`, which is not empty. An error leaves everything as it was.
+    pub(super) fn step(&mut self, input: &[u8]) -> Result<Piece, V> {
+        match self {
+            Chunked::End => Ok(Piece::End),
+            Chunked::Data { left } => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= here as u64;
+                if *left == 0 {
+                    *self = Chunked::DataCr;
+                }
+                Ok(Piece::Data(here))
+            }
+            Chunked::Size { .. }
+            | Chunked::Extension { .. }
+            | Chunked::SizeLf { .. }
+            | Chunked::DataCr
+            | Chunked::DataLf
+            | Chunked::Trailer(_)
+            | Chunked::TrailerLf(_) => {
+                *self = self.byte(input[0])?;
+                Ok(Piece::Framing)
+            }
+        }
+    }
+
     /// One byte that is not data. An error leaves everything as it was.
-    pub(super) fn byte(&mut self, byte: u8) -> Result<Self, V> {
+    fn byte(&mut self, byte: u8) -> Result<Self, V> {
         Ok(match self {
             Chunked::Size { size, digits } => match (byte, char::from(byte).to_digit(16)) {
                 (_, Some(_)) if *digits == MAX_SIZE_DIGITS => return Err(V::ChunkSize),

@@ -1,7 +1,7 @@
 //! A chunked body without its framing: what is left are the bytes that were meant.
 
 use super::HeadViolation;
-use super::chunked::Chunked;
+use super::chunked::{Chunked, Piece};
 use super::grammar;
 
 /// Takes the framing out of a chunked body, in place.
@@ -35,35 +35,22 @@ impl ChunkDecoder {
     pub fn decode(&mut self, input: &mut [u8]) -> Result<Decoded, HeadViolation> {
         let (mut used, mut data) = (0, 0);
         while used < input.len() {
-            match &mut self.state {
-                Chunked::End => break,
-                Chunked::Data { left } => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len() - used);
-                    *left -= here as u64;
-                    if *left == 0 {
-                        self.state = Chunked::DataCr;
-                    }
+            let is_trailer = matches!(self.state, Chunked::Trailer(_) | Chunked::TrailerLf(_));
+            match self.state.step(&input[used..]) {
+                Ok(Piece::Data(here)) => {
                     input.copy_within(used..used + here, data);
                     used += here;
                     data += here;
                 }
-                Chunked::Size { .. }
-                | Chunked::Extension { .. }
-                | Chunked::SizeLf { .. }
-                | Chunked::DataCr
-                | Chunked::DataLf
-                | Chunked::Trailer(_)
-                | Chunked::TrailerLf(_) => match self.state.byte(input[used]) {
-                    Ok(next) => {
-                        if let Chunked::Trailer(_) | Chunked::TrailerLf(_) = self.state {
-                            self.trailers.push(input[used]);
-                        }
-                        self.state = next;
-                        used += 1;
+                Ok(Piece::Framing) => {
+                    if is_trailer {
+                        self.trailers.push(input[used]);
                     }
-                    Err(violation) if used == 0 => return Err(violation),
-                    Err(_) => break,
-                },
+                    used += 1;
+                }
+                Ok(Piece::End) => break,
+                Err(violation) if used == 0 => return Err(violation),
+                Err(_) => break,
             }
         }
         Ok(Decoded { used, data, ended: matches!(self.state, Chunked::End) })

@@ -117,15 +117,15 @@ async fn begin(
     let conn = Conn::new(stream, peer, open, from);
     let plain = Plain(conn.clone());
     let transport = match &door.tls {
-        None => Transport::Plain(plain),
+        None => Transport::Left(plain),
         Some(identity) => {
             let agreed = timeout(config.limits.head_timeout, TlsAcceptor::from(identity.config()).accept(plain)).await;
             let stream = agreed.map_err(|_| NotBegun::TlsTimeout)?.map_err(NotBegun::Tls)?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                let io = Early { bytes: Vec::new(), transport: Transport::Tls(Box::new(stream)) };
+                let io = Early { bytes: Vec::new(), transport: Transport::Right(Box::new(stream)) };
                 return Ok(Begun { conn, io, is_http2: true });
             }
-            Transport::Tls(Box::new(stream))
+            Transport::Right(Box::new(stream))
         }
     };
     let mut io = Early { bytes: Vec::new(), transport };
