@@ -7,6 +7,11 @@ use versiond_router::cli::{Cli, EXIT_USAGE};
 use versiond_router::config::{self, Config};
 use versiond_router::run;
 
+/// With thousands of streams that come and go, the C library's allocator grows for minutes: what is freed lies in pieces
+/// between what lives.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
