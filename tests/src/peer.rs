@@ -3,13 +3,17 @@
 //! Must not live here: what is asked of them, or measured.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// How long a proxy may take to listen.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -43,6 +47,18 @@ pub struct Setup<'a> {
 pub struct Peer {
     kind: Kind,
     child: Child,
+    control: Control,
+}
+
+/// By what a proxy is told to drain an origin.
+#[derive(Debug)]
+enum Control {
+    /// The admin API.
+    Admin(SocketAddr),
+    /// The runtime API.
+    Socket(Utf8PathBuf),
+    /// The configuration, read again.
+    Configuration(Utf8PathBuf),
 }
 
 impl Kind {
@@ -82,7 +98,7 @@ impl Peer {
             }
             None => Command::new(program),
         };
-        let arguments = match kind {
+        let (arguments, control) = match kind {
             Kind::Ours => ours(setup)?,
             Kind::HaProxy => haproxy(setup)?,
             Kind::Nginx => nginx(setup)?,
@@ -95,7 +111,7 @@ impl Peer {
             .stderr(output)
             .spawn()
             .with_context(|| format!("{} cannot be started", kind.name()))?;
-        let mut peer = Peer { kind, child };
+        let mut peer = Peer { kind, child, control };
         let begun = Instant::now();
         while TcpStream::connect(setup.listen).is_err() {
             let ended = peer.child.try_wait()?;
@@ -110,6 +126,34 @@ impl Peer {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Lets no more sessions go to this origin; what runs there goes on.
+    pub fn drain(&self, origin: SocketAddr, number: usize) -> anyhow::Result<()> {
+        match &self.control {
+            Control::Admin(address) => {
+                let mut stream = TcpStream::connect(address)?;
+                write!(stream, "PUT /v1/hosts/s{number}/drain HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer)?;
+                ensure!(answer.starts_with("HTTP/1.1 2"), "the router does not drain: {answer}");
+            }
+            Control::Socket(path) => {
+                let mut stream = UnixStream::connect(path)?;
+                writeln!(stream, "set server b/s{number} state drain")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer)?;
+                ensure!(answer.trim().is_empty(), "haproxy does not drain: {answer}");
+            }
+            Control::Configuration(path) => {
+                let text = fs::read_to_string(path)?;
+                let server = format!("server {origin};");
+                ensure!(text.contains(&server), "nginx has no {server}");
+                fs::write(path, text.replace(&server, &format!("server {origin} down;")))?;
+                kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGHUP)?;
+            }
+        }
+        Ok(())
     }
 
     /// The processes that it is: the first and those below it.
@@ -131,7 +175,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         // A master takes its workers along when it is asked.
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(5) {
@@ -145,7 +189,7 @@ impl Drop for Peer {
     }
 }
 
-fn ours(setup: &Setup<'_>) -> anyhow::Result<Vec<String>> {
+fn ours(setup: &Setup<'_>) -> anyhow::Result<(Vec<String>, Control)> {
     let path = setup.folder.join("router.toml");
     let hosts: Vec<String> =
         setup.origins.iter().enumerate().map(|(at, address)| format!("\"s{at}={address}\"")).collect();
@@ -157,8 +201,10 @@ fn ours(setup: &Setup<'_>) -> anyhow::Result<Vec<String>> {
             format!("[router.tls]\nlisten = \"{}\"\ncertificate = \"{pem}\"\nkey = \"{pem}\"\n", setup.listen),
         ),
     };
+    // Free at this moment; nobody else is told of it.
+    let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let text = format!(
-        "[router]\nlisten = \"{listen}\"\nthreads = {}\nannounce = \"none\"\n{tls}\
+        "[router]\nlisten = \"{listen}\"\nadmin = \"{admin}\"\nthreads = {}\nannounce = \"none\"\n{tls}\
          [limits]\nconnections = 19900\n\
          [[route]]\nmatch = \"/{{version}}/sessions/{{session}}/*\"\npool = \"all\"\nkey = \"{{session}}\"\n\
          [[route]]\nmatch = \"/*\"\npool = \"all\"\n\
@@ -167,10 +213,10 @@ fn ours(setup: &Setup<'_>) -> anyhow::Result<Vec<String>> {
         hosts.join(", ")
     );
     fs::write(&path, text)?;
-    Ok(vec!["--config".to_owned(), path.into_string()])
+    Ok((vec!["--config".to_owned(), path.into_string()], Control::Admin(admin)))
 }
 
-fn haproxy(setup: &Setup<'_>) -> anyhow::Result<Vec<String>> {
+fn haproxy(setup: &Setup<'_>) -> anyhow::Result<(Vec<String>, Control)> {
     let path = setup.folder.join("haproxy.cfg");
     let servers: String =
         setup.origins.iter().enumerate().map(|(at, address)| format!("    server s{at} {address}\n")).collect();
@@ -179,19 +225,20 @@ fn haproxy(setup: &Setup<'_>) -> anyhow::Result<Vec<String>> {
         (None, true) => " proto h2".to_owned(),
         (None, false) => String::new(),
     };
+    let socket = setup.folder.join("haproxy.sock");
     // Without `http-no-delay` an event of a chunked stream waits for 200 ms.
     let text = format!(
-        "global\n    nbthread {}\n    maxconn 9900\ndefaults\n    mode http\n    timeout client 10m\n    \
+        "global\n    nbthread {}\n    maxconn 9900\n    stats socket {socket} level admin\ndefaults\n    mode http\n    timeout client 10m\n    \
          timeout server 10m\n    timeout connect 5s\n    timeout http-keep-alive 10m\n    option http-keep-alive\n    \
          http-reuse always\n    option http-no-delay\n    option forwardfor\nfrontend f\n    bind {}{how}\n    \
          default_backend b\nbackend b\n    balance hash path,field(4,/)\n    hash-type consistent\n{servers}",
         setup.threads, setup.listen
     );
     fs::write(&path, text)?;
-    Ok(vec!["-db".to_owned(), "-f".to_owned(), path.into_string()])
+    Ok((vec!["-db".to_owned(), "-f".to_owned(), path.into_string()], Control::Socket(socket)))
 }
 
-fn nginx(setup: &Setup<'_>) -> anyhow::Result<Vec<String>> {
+fn nginx(setup: &Setup<'_>) -> anyhow::Result<(Vec<String>, Control)> {
     let (folder, path) = (setup.folder, setup.folder.join("nginx.conf"));
     let servers: String = setup.origins.iter().map(|address| format!("server {address}; ")).collect();
     let (how, tls) = match (setup.tls, setup.http2) {
@@ -216,5 +263,6 @@ fn nginx(setup: &Setup<'_>) -> anyhow::Result<Vec<String>> {
         listen = setup.listen,
     );
     fs::write(&path, text)?;
-    Ok(vec!["-c".to_owned(), path.into_string(), "-p".to_owned(), folder.to_string()])
+    let arguments = vec!["-c".to_owned(), path.to_string(), "-p".to_owned(), folder.to_string()];
+    Ok((arguments, Control::Configuration(path)))
 }

@@ -5,6 +5,7 @@
 //! of a machine that others use too are worth little. The router runs twice: how far the two differ is how far two
 //! contenders may, and mean nothing.
 
+pub mod drain;
 pub mod load;
 pub mod origin;
 pub mod pairs;
@@ -60,6 +61,7 @@ pub enum Section {
     BulkChunked,
     Http2,
     Tls,
+    Drain,
 }
 
 /// One figure of one contender.
@@ -110,7 +112,7 @@ impl Who {
 }
 
 impl Section {
-    pub const ALL: [Section; 8] = [
+    pub const ALL: [Section; 9] = [
         Section::SmallOneThread,
         Section::SmallTwoThreads,
         Section::Latency,
@@ -119,6 +121,7 @@ impl Section {
         Section::BulkChunked,
         Section::Http2,
         Section::Tls,
+        Section::Drain,
     ];
 
     /// As it is called in the table.
@@ -133,6 +136,7 @@ impl Section {
             Section::BulkChunked => "1 MiB in chunks, pinned",
             Section::Http2 => "small requests over HTTP/2, pinned",
             Section::Tls => "small requests over TLS, pinned",
+            Section::Drain => "a drain under load",
         }
     }
 
@@ -141,7 +145,7 @@ impl Section {
             Section::SmallOneThread | Section::BulkLength | Section::BulkChunked | Section::Http2 | Section::Tls => {
                 true
             }
-            Section::SmallTwoThreads | Section::Latency | Section::Events => false,
+            Section::SmallTwoThreads | Section::Latency | Section::Events | Section::Drain => false,
         }
     }
 
@@ -149,7 +153,7 @@ impl Section {
         matches!(self, Section::SmallOneThread | Section::SmallTwoThreads | Section::Latency)
     }
 
-    async fn measure(self, contender: &Contender, size: Size) -> anyhow::Result<Figures> {
+    async fn measure(self, contender: &Contender, peer: Option<&Peer>, size: Size) -> anyhow::Result<Figures> {
         match self {
             Section::SmallOneThread | Section::SmallTwoThreads | Section::Tls => {
                 sections::small(contender, size.window).await
@@ -159,6 +163,13 @@ impl Section {
             Section::BulkLength => sections::bulk(contender, "large", size.window).await,
             Section::BulkChunked => sections::bulk(contender, "chunked", size.window).await,
             Section::Http2 => sections::http2(contender, size.window).await,
+            Section::Drain => {
+                let peer = peer.context("the origin itself cannot be drained")?;
+                drain::drain(contender.address, size.window, |number| {
+                    peer.drain(*contender.origins.get(number).context("no such origin")?, number)
+                })
+                .await
+            }
         }
     }
 }
@@ -221,8 +232,8 @@ impl One<'_> {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(async {
                     let origins = origin::serve(ORIGINS).await?;
-                    let (contender, _peer) = self.contender(&origins, is_pinned.then_some("1"))?;
-                    self.section.measure(&contender, size).await
+                    let (contender, peer) = self.contender(&origins, is_pinned.then_some("1"))?;
+                    self.section.measure(&contender, peer.as_ref(), size).await
                 })
             });
             measured.join().map_err(|_| anyhow::anyhow!("the measurement panicked"))?
@@ -232,7 +243,7 @@ impl One<'_> {
     fn contender(&self, origins: &[SocketAddr], cpus: Option<&str>) -> anyhow::Result<(Contender, Option<Peer>)> {
         let Some(kind) = self.who.kind() else {
             let address = *origins.first().context("no origin")?;
-            return Ok((Contender { address, pids: Vec::new(), certificate: None }, None));
+            return Ok((Contender { address, origins: origins.to_vec(), pids: Vec::new(), certificate: None }, None));
         };
         // Free at this moment; nobody else is told of it.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -248,7 +259,7 @@ impl One<'_> {
         };
         let peer = Peer::start(kind, self.release, &setup)?;
         let certificate = is_tls.then(|| self.certificate.to_owned());
-        Ok((Contender { address, pids: peer.pids(), certificate }, Some(peer)))
+        Ok((Contender { address, origins: origins.to_vec(), pids: peer.pids(), certificate }, Some(peer)))
     }
 }
 

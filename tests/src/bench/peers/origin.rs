@@ -27,12 +27,11 @@ struct Answers {
 
 /// Binds `count` addresses and serves them from the runtime that this is called in.
 pub async fn serve(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
-    let answers = Arc::new(Answers::new());
     let mut addresses = Vec::new();
-    for _ in 0..count {
+    for number in 0..count {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("an origin cannot listen")?;
         addresses.push(listener.local_addr()?);
-        let answers = answers.clone();
+        let answers = Arc::new(Answers::of(number));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(connection(stream, answers.clone()));
@@ -43,9 +42,13 @@ pub async fn serve(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
 }
 
 impl Answers {
-    fn new() -> Self {
+    /// Those of the origin with this number, which each small and large one names.
+    fn of(number: usize) -> Self {
         let with_length = |body: &[u8]| {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len());
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Origin: {number}\r\nContent-Length: {length}\r\n\r\n"
+            );
             [head.as_bytes(), body].concat()
         };
         let chunked =

@@ -37,6 +37,8 @@ pub type Figures = Vec<(&'static str, f64)>;
 #[derive(Debug, Clone)]
 pub struct Contender {
     pub address: SocketAddr,
+    /// What is behind it.
+    pub origins: Vec<SocketAddr>,
     /// None of the origin itself.
     pub pids: Vec<u32>,
     /// Who vouches for it, where it speaks TLS.
@@ -225,15 +227,15 @@ pub async fn events(contender: &Contender, streams: usize, window: Duration) -> 
 
 /// What one stream has heard.
 #[derive(Debug, Default)]
-struct Listener {
-    heard: u32,
-    lost: u32,
+pub struct Listener {
+    pub heard: u32,
+    pub lost: u32,
     line: Vec<u8>,
 }
 
 impl Listener {
     /// Listens until the stream ends.
-    async fn listen(&mut self, stream: &mut TcpStream) {
+    pub async fn listen(&mut self, stream: &mut TcpStream) {
         let mut piece = [0; 2_048];
         while let Ok(read) = stream.read(&mut piece).await
             && read > 0
