@@ -23,9 +23,11 @@ pub enum SettingError {
     },
 }
 
+type Read = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// Where variables are read.
 pub struct Settings {
-    read: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    read: Box<Read>,
 }
 
 impl Settings {

@@ -111,40 +111,60 @@ pub fn decide(row: Option<&Row>, is_alive: bool, me: &OwnerId, now_ms: u64) -> D
 
 /// The model is about to be called.
 pub fn dispatch(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    match row.ok_or(Refused::NoClaim)? {
+    let row = row.ok_or(Refused::NoClaim)?;
+    match row {
         Row::Claimed { holder, .. } if holder == me => Ok(Row::Dispatched { holder: me.clone() }),
         Row::Dispatched { holder } if holder == me => Err(Refused::Dispatched),
-        other => Err(lost(other)),
+        Row::Claimed { .. }
+        | Row::Dispatched { .. }
+        | Row::Completed { .. }
+        | Row::Abandoned { .. }
+        | Row::Uncertain { .. } => Err(lost(row)),
     }
 }
 
 /// A whole result is here. The first that is stored is the result.
 pub fn complete(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    match row.ok_or(Refused::NoClaim)? {
+    let row = row.ok_or(Refused::NoClaim)?;
+    match row {
         Row::Dispatched { holder } if holder == me => Ok(Row::Completed { fence: me.fence }),
         // Given up by others while the owner could not be seen; it did run to its end, and nothing else has.
         Row::Uncertain { fence } if *fence == me.fence => Ok(Row::Completed { fence: me.fence }),
         Row::Claimed { holder, .. } if holder == me => Err(Refused::NotDispatched),
-        other => Err(lost(other)),
+        Row::Claimed { .. }
+        | Row::Dispatched { .. }
+        | Row::Completed { .. }
+        | Row::Abandoned { .. }
+        | Row::Uncertain { .. } => Err(lost(row)),
     }
 }
 
 /// It is certain that the model has not run, and will not for this claim.
 pub fn abandon(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    match row.ok_or(Refused::NoClaim)? {
+    let row = row.ok_or(Refused::NoClaim)?;
+    match row {
         Row::Claimed { holder, .. } | Row::Dispatched { holder } if holder == me => {
             Ok(Row::Abandoned { fence: me.fence })
         }
-        other => Err(lost(other)),
+        Row::Claimed { .. }
+        | Row::Dispatched { .. }
+        | Row::Completed { .. }
+        | Row::Abandoned { .. }
+        | Row::Uncertain { .. } => Err(lost(row)),
     }
 }
 
 /// The model has been called, and has not given a whole answer.
 pub fn give_up(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    match row.ok_or(Refused::NoClaim)? {
+    let row = row.ok_or(Refused::NoClaim)?;
+    match row {
         Row::Dispatched { holder } if holder == me => Ok(Row::Uncertain { fence: me.fence }),
         Row::Claimed { holder, .. } if holder == me => Err(Refused::NotDispatched),
-        other => Err(lost(other)),
+        Row::Claimed { .. }
+        | Row::Dispatched { .. }
+        | Row::Completed { .. }
+        | Row::Abandoned { .. }
+        | Row::Uncertain { .. } => Err(lost(row)),
     }
 }
 

@@ -156,7 +156,7 @@ mod tests {
                         model.push(text);
                         Ok(true)
                     }
-                    nonce if model[nonce as usize - 1] == text => Ok(false),
+                    nonce if model[usize::try_from(nonce).unwrap() - 1] == text => Ok(false),
                     nonce => Err(DiffError::Fork(Nonce(nonce))),
                 };
                 prop_assert_eq!(said, expected);
