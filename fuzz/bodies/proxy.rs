@@ -12,7 +12,8 @@ pub(crate) fn run(data: &[u8]) {
             Ok(Parsed::NeedMore(more)) => {
                 assert!(more > asked && more <= MAX_HEADER, "it asks for nothing, or for too much");
                 if more > data.len() {
-                    break Ok(Parsed::NeedMore(more));
+                    // No more comes: what is there may be wrong already.
+                    break parse(data);
                 }
                 asked = more;
             }
