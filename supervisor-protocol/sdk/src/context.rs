@@ -74,6 +74,14 @@ impl Context {
         }
     }
 
+    /// A lease for work that an admitted request owes and that goes on when its client has gone. Call it while that
+    /// request is being answered. It is never refused: what is owed was admitted with the request.
+    pub fn owed(&self, class: StreamClass) -> Lease {
+        let lease = self.shared.owe();
+        lease.classify(class);
+        lease
+    }
+
     /// The refusal of a request before any work, for a child that refuses by itself (a session that it
     /// does not hold, say). `reason`: lower-case letters, digits and `_`.
     #[must_use]

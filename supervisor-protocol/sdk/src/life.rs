@@ -92,6 +92,11 @@ impl Life {
         }
     }
 
+    /// Work that an admitted request owes: it is never refused, and a drain waits for it.
+    pub(crate) fn owe(&mut self, now: Tick) -> LeaseId {
+        self.book.open(now)
+    }
+
     /// Counts a refusal.
     pub(crate) fn refuse(&mut self, refused: Refused) {
         self.refused[refused as usize] += 1;

@@ -54,6 +54,12 @@ impl Shared {
         Ok(Lease { id, shared: Arc::clone(self) })
     }
 
+    pub(crate) fn owe(self: &Arc<Self>) -> Lease {
+        let mut life = self.life.lock();
+        let id = life.owe(self.now());
+        Lease { id, shared: Arc::clone(self) }
+    }
+
     pub(crate) fn refuse(&self, refused: Refused) {
         self.life.lock().refuse(refused);
     }

@@ -21,6 +21,8 @@ pub struct Job {
     /// The body of a chat completion in JSON, or plain text.
     pub prompt: Bytes,
     pub max_tokens: u32,
+    /// Whether it is to stream.
+    pub stream: bool,
     /// The model ends within this.
     pub within: Duration,
 }

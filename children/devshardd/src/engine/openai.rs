@@ -1,0 +1,148 @@
+//! A model behind an OpenAI-compatible endpoint (vLLM and the like), over pooled connections.
+//!
+//! The identity of the inference goes along as `Idempotency-Key`. When nobody waits any more the request is dropped,
+//! which ends it at the endpoint too.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use devshard_core::sse::{DONE, Parser};
+
+use super::{EngineError, Job, give};
+
+/// How long a connection may take. What follows has the time of the job.
+const CONNECT: Duration = Duration::from_secs(5);
+/// An answer in one piece, in bytes, at most.
+const WHOLE: usize = 16 << 20;
+/// What is told of a refusal, in bytes.
+const TOLD: usize = 512;
+
+/// An endpoint.
+#[derive(Debug, Clone)]
+pub struct OpenAi {
+    client: reqwest::Client,
+    url: reqwest::Url,
+}
+
+/// Why an endpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    #[error("not a URL of an endpoint")]
+    Url,
+    #[error("no HTTP client can be made")]
+    Client(#[source] reqwest::Error),
+}
+
+impl OpenAi {
+    /// The endpoint below this URL, which has `/v1/chat/completions`.
+    pub fn new(base: &str) -> Result<OpenAi, EndpointError> {
+        let base: reqwest::Url = base.parse().map_err(|_| EndpointError::Url)?;
+        let url = format!("{}/v1/chat/completions", base.as_str().trim_end_matches('/'));
+        let url = url.parse().map_err(|_| EndpointError::Url)?;
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(EndpointError::Client)?;
+        Ok(OpenAi { client, url })
+    }
+
+    pub(super) async fn run(&self, job: &Job, payloads: mpsc::Sender<Bytes>) -> Result<(), EngineError> {
+        let asking = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("idempotency-key", job.key.idempotency_key())
+            .body(body(job));
+        let answering = async {
+            match asking.send().await {
+                Ok(answer) => Ok(answer),
+                Err(error) if error.is_connect() => Err(EngineError::NotReached(Box::new(error))),
+                Err(error) => Err(EngineError::BrokenOff(error.to_string())),
+            }
+        };
+        let answer = tokio::select! {
+            answer = answering => answer?,
+            () = payloads.closed() => return Err(EngineError::Cancelled),
+        };
+        let status = answer.status();
+        if !status.is_success() {
+            let body = answer.bytes().await.unwrap_or_default();
+            let body = String::from_utf8_lossy(&body[..body.len().min(TOLD)]).into_owned();
+            // Those say that the model was asked, and no more.
+            return Err(if matches!(status.as_u16(), 500 | 504) {
+                EngineError::BrokenOff(format!("{status}: {body}"))
+            } else {
+                EngineError::Refused { status: status.as_u16(), body }
+            });
+        }
+        let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if content_type.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+            stream(answer, &payloads).await
+        } else {
+            whole(answer, &payloads).await
+        }
+    }
+}
+
+async fn stream(answer: reqwest::Response, payloads: &mpsc::Sender<Bytes>) -> Result<(), EngineError> {
+    let (mut parser, mut pieces) = (Parser::default(), answer.bytes_stream());
+    loop {
+        let piece = tokio::select! {
+            piece = pieces.next() => piece,
+            () = payloads.closed() => return Err(EngineError::Cancelled),
+        };
+        let piece = match piece {
+            Some(Ok(piece)) => piece,
+            Some(Err(error)) => return Err(EngineError::BrokenOff(error.to_string())),
+            None => return Err(EngineError::BrokenOff("its stream ends without [DONE]".to_owned())),
+        };
+        for event in parser.push(&piece).map_err(|error| EngineError::BrokenOff(error.to_string()))? {
+            let is_done = event == DONE;
+            give(payloads, Bytes::from(event)).await?;
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// An answer in one piece is one event.
+async fn whole(answer: reqwest::Response, payloads: &mpsc::Sender<Bytes>) -> Result<(), EngineError> {
+    let (mut body, mut pieces) = (Vec::new(), answer.bytes_stream());
+    while let Some(piece) = pieces.next().await {
+        body.extend(piece.map_err(|error| EngineError::BrokenOff(error.to_string()))?);
+        if body.len() > WHOLE {
+            return Err(EngineError::BrokenOff(format!("an answer of more than {WHOLE} bytes")));
+        }
+    }
+    if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
+        return Err(EngineError::BrokenOff("an answer that is no JSON".to_owned()));
+    }
+    give(payloads, Bytes::from(body)).await?;
+    give(payloads, Bytes::from_static(DONE)).await
+}
+
+/// The prompt is a body already, or the words of a user.
+fn body(job: &Job) -> String {
+    let given = serde_json::from_slice::<Map<String, Value>>(&job.prompt).ok();
+    let mut body = given.filter(|body| body.contains_key("messages")).unwrap_or_else(|| {
+        let text = String::from_utf8_lossy(&job.prompt);
+        Map::from_iter([("messages".to_owned(), json!([{"role": "user", "content": text}]))])
+    });
+    for (name, value) in [
+        ("model", json!(job.model)),
+        ("max_tokens", json!(job.max_tokens)),
+        ("seed", json!(job.key.seed())),
+        ("stream", json!(job.stream)),
+    ] {
+        body.insert(name.to_owned(), value);
+    }
+    Value::Object(body).to_string()
+}

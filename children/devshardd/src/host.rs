@@ -1,0 +1,267 @@
+//! Runs inferences, each to its end, whatever becomes of the clients that asked for them (failure modes S01, S02, S20).
+//!
+//! ```text
+//!  request ──► Host::open ──► one flight for each inference ◄── request
+//!                                  │ a task of its own
+//!              claim ─ taken ─► dispatch ─► engine ─► store ─► whole
+//!                │
+//!                ├ another runs it ─► asked again until it is done
+//!                ├ done ─► the stored result
+//!                └ uncertain ─► a typed end
+//! ```
+//!
+//! Must not live here: HTTP, and what a session is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use children_kit::log::chain;
+use devshard_core::claim::{Holder, Refused};
+use devshard_core::events::{EndCode, meta};
+use devshard_core::ids::ExecutionKey;
+use parking_lot::Mutex;
+use supervisor_sdk::{Context, Lease, StreamClass};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::engine::{Engine, EngineError, Job};
+use crate::flight::Flight;
+use crate::metrics::{Counters, Outcome};
+use crate::storage::{Claimed, Edge, NotTaken, Storage, StorageError};
+
+/// Between two questions whether another process is done.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// For so long a database that fails is asked again before a client is told.
+const STORAGE_PATIENCE: Duration = Duration::from_secs(5);
+/// A whole result is not given up as long as this process may live.
+const STORE_PATIENCE: Duration = Duration::from_secs(600);
+/// Between two attempts at the database.
+const RETRY: Duration = Duration::from_millis(250);
+/// Payloads that an engine may be ahead of what is written down.
+const AHEAD: usize = 64;
+
+/// Runs inferences. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Context,
+    storage: Storage,
+    engine: Engine,
+    counters: Counters,
+    flights: Mutex<BTreeMap<ExecutionKey, Arc<Flight>>>,
+}
+
+impl Host {
+    #[must_use]
+    pub fn new(context: Context, storage: Storage, engine: Engine, counters: Counters) -> Host {
+        Host { inner: Arc::new(Inner { context, storage, engine, counters, flights: Mutex::default() }) }
+    }
+
+    /// The flight of this inference: the one that is under way, or a new one. `receipt` makes event 0 of a new one.
+    pub fn open(&self, job: Job, receipt: impl FnOnce() -> Vec<u8>) -> Arc<Flight> {
+        let mut flights = self.inner.flights.lock();
+        if let Some(flight) = flights.get(&job.key) {
+            return Arc::clone(flight);
+        }
+        let flight = Flight::new(job.key.inference);
+        flights.insert(job.key.clone(), Arc::clone(&flight));
+        let run = Run { inner: Arc::clone(&self.inner), flight: Arc::clone(&flight), job, receipt: receipt() };
+        let lease = self.inner.context.owed(StreamClass::Stream);
+        tokio::spawn(run.fly(lease));
+        flight
+    }
+
+    /// Inferences that are under way here.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.inner.flights.lock().len()
+    }
+}
+
+/// The task of one flight.
+struct Run {
+    inner: Arc<Inner>,
+    flight: Arc<Flight>,
+    job: Job,
+    receipt: Vec<u8>,
+}
+
+impl Run {
+    /// To its end, which is always told.
+    async fn fly(self, lease: Lease) {
+        let outcome = self.run().await;
+        self.inner.counters.ended(outcome);
+        // From here on whoever asks finds what is stored.
+        self.inner.flights.lock().remove(&self.job.key);
+        drop(lease);
+    }
+
+    async fn run(&self) -> Outcome {
+        let until = Instant::now() + self.job.within;
+        let mut broken_since = None;
+        loop {
+            match self.inner.storage.claim(&self.job.key).await {
+                Ok(Claimed::Taken(holder)) => return self.execute(&holder).await,
+                Ok(Claimed::Done(record)) => {
+                    self.flight.whole(record);
+                    return Outcome::Replayed;
+                }
+                Ok(Claimed::Uncertain) => {
+                    return self.early(EndCode::OutcomeUncertain, "the model was called by a host that is gone");
+                }
+                Ok(Claimed::Wait(owner)) => {
+                    broken_since = None;
+                    if Instant::now() >= until {
+                        return self.early(EndCode::StillRunning, &format!("{owner} runs it"));
+                    }
+                    tokio::time::sleep(ASK_EVERY).await;
+                }
+                Err(error) => {
+                    let since = *broken_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= STORAGE_PATIENCE {
+                        return self.early(EndCode::StorageUnavailable, &chain(&error));
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn execute(&self, holder: &Holder) -> Outcome {
+        self.flight.push(&self.receipt);
+        match self.step(holder, Edge::Dispatch, STORAGE_PATIENCE).await {
+            Ok(()) => {}
+            Err(NotTaken::Refused(refused)) => {
+                return self.early(EndCode::StillRunning, &format!("its claim is lost: {refused}"));
+            }
+            Err(NotTaken::Storage(error)) => {
+                // Whether it was written is not known; that the model was not called is.
+                self.abandon(holder).await;
+                return self.early(EndCode::StorageUnavailable, &chain(&error));
+            }
+        }
+        self.inner.counters.dispatched();
+        match self.ask().await {
+            Ok(()) => self.store(holder).await,
+            Err(error) if error.has_not_run() => {
+                self.abandon(holder).await;
+                self.early(EndCode::ModelUnavailable, &chain(&error))
+            }
+            Err(error) => {
+                let given_up = self.step(holder, Edge::GiveUp, STORAGE_PATIENCE).await;
+                self.told("give_up", given_up);
+                self.early(EndCode::ModelFailed, &chain(&error))
+            }
+        }
+    }
+
+    /// Has the engine say what it says, event by event.
+    async fn ask(&self) -> Result<(), EngineError> {
+        let (sender, mut payloads) = mpsc::channel(AHEAD);
+        let writing = async {
+            while let Some(payload) = payloads.recv().await {
+                if !self.flight.push(&payload) {
+                    return;
+                }
+            }
+        };
+        let (ran, ()) = tokio::join!(self.inner.engine.run(&self.job, sender), writing);
+        ran
+    }
+
+    /// The meta event is told once everything is stored: whoever has it has a result that stays.
+    async fn store(&self, holder: &Holder) -> Outcome {
+        let mut record = self.flight.so_far();
+        record.push(&meta(&[]));
+        match self.step(holder, Edge::Complete(&record), STORE_PATIENCE).await {
+            Ok(()) => {
+                self.flight.whole(record);
+                Outcome::Completed
+            }
+            Err(NotTaken::Refused(Refused::AlreadyCompleted)) => self.first_stored().await,
+            Err(NotTaken::Refused(refused)) => {
+                self.early(EndCode::OutcomeUncertain, &format!("the result was not stored: {refused}"))
+            }
+            Err(NotTaken::Storage(error)) => self.early(EndCode::StorageUnavailable, &chain(&error)),
+        }
+    }
+
+    /// Another result was stored first: that is the result.
+    async fn first_stored(&self) -> Outcome {
+        match self.inner.storage.claim(&self.job.key).await {
+            Ok(Claimed::Done(record)) => {
+                self.flight.whole(record);
+                Outcome::Replayed
+            }
+            Ok(Claimed::Taken(_) | Claimed::Wait(_) | Claimed::Uncertain) => {
+                self.early(EndCode::OutcomeUncertain, "a result was stored, and is gone")
+            }
+            Err(error) => self.early(EndCode::StorageUnavailable, &chain(&error)),
+        }
+    }
+
+    async fn abandon(&self, holder: &Holder) {
+        let abandoned = self.step(holder, Edge::Abandon, STORAGE_PATIENCE).await;
+        self.told("abandon", abandoned);
+    }
+
+    /// A step that is tried again while the database fails. One that had been taken, with the answer lost, is taken.
+    async fn step(&self, holder: &Holder, edge: Edge<'_>, patience: Duration) -> Result<(), NotTaken> {
+        let begun = Instant::now();
+        let mut is_first = true;
+        loop {
+            match self.inner.storage.step(&self.job.key, holder, edge).await {
+                Err(NotTaken::Storage(error)) if begun.elapsed() < patience => {
+                    tracing::warn!(inference = %self.job.key.idempotency_key(), error = %chain(&error), "tried again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(NotTaken::Refused(refused)) if !is_first && was_taken(edge, refused) => return Ok(()),
+                stepped => return stepped,
+            }
+            is_first = false;
+        }
+    }
+
+    fn told(&self, step: &str, stepped: Result<(), NotTaken>) {
+        if let Err(error) = stepped {
+            // The row tells others less than is known here; its owner's lease ends, and they take it for uncertain.
+            tracing::warn!(inference = %self.job.key.idempotency_key(), step, error = %chain(&error), "not written");
+        }
+    }
+
+    fn early(&self, code: EndCode, message: &str) -> Outcome {
+        tracing::warn!(inference = %self.job.key.idempotency_key(), code = code.code(), message, "ended early");
+        self.flight.early(code, message.to_owned());
+        Outcome::Early(code)
+    }
+}
+
+/// Whether this refusal says that the step was taken before.
+const fn was_taken(edge: Edge<'_>, refused: Refused) -> bool {
+    match (edge, refused) {
+        (Edge::Dispatch, Refused::Dispatched)
+        | (Edge::Complete(_), Refused::AlreadyCompleted)
+        | (Edge::GiveUp, Refused::GivenUp) => true,
+        (Edge::Dispatch | Edge::Complete(_) | Edge::GiveUp | Edge::Abandon, _) => false,
+    }
+}
+
+/// Keeps the lease of this process for as long as it lives, and says when it cannot.
+pub async fn stay_alive(storage: Storage) {
+    let every = crate::storage::LEASE / 3;
+    loop {
+        if let Err(error) = storage.renew().await {
+            tracing::warn!(error = %chain(&error), "the lease of this process is not renewed");
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// The first lease, without which nothing may be claimed.
+pub async fn begin_life(storage: &Storage) -> Result<(), StorageError> {
+    storage.renew().await
+}

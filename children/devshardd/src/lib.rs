@@ -1,0 +1,73 @@
+//! The session host: inference sessions as streams of events, each inference run at most once.
+//!
+//! `app` has the routes, `host` runs inferences, `flight` is one that runs, `engine` is what runs a model, `storage` is
+//! the place of record, `config` what it is told, `refusal` what it says instead of a stream. What is decided without
+//! doing anything is in `devshard-core`.
+
+pub mod app;
+pub mod config;
+pub mod engine;
+pub mod flight;
+pub mod held;
+pub mod host;
+pub mod metrics;
+pub mod refusal;
+pub mod storage;
+
+use std::error::Error;
+
+use children_kit::backend;
+use children_kit::log::chain;
+use children_kit::settings::Settings;
+use devshard_core::ids::OwnerId;
+use supervisor_sdk::Context;
+use supervisor_sdk::axum::Router;
+
+use app::App;
+use config::Config;
+use held::Held;
+use host::Host;
+use metrics::Counters;
+use storage::Storage;
+
+/// Everything that is served; ready once the place of record answers.
+pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<dyn Error + Send + Sync>> {
+    // Whoever comes first installs one; a second is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = Config::of(&Settings::of_process(), context.data_dir())?;
+    let readiness = context.readiness();
+    readiness.initializing("the database is opened");
+    let waiting = {
+        let readiness = readiness.clone();
+        move |error: &sqlx::Error| {
+            tracing::warn!(%error, "the database is waited for");
+            readiness.unready(format!("storage_unavailable: {error}"));
+        }
+    };
+    let storage = Storage::open(&config.database, owner()?, config.fault, waiting).await?;
+    host::begin_life(&storage).await?;
+    tokio::spawn(host::stay_alive(storage.clone()));
+    let probed = storage.clone();
+    let probe = async move || probed.probe().await.map_err(|error| chain(&error));
+    tokio::spawn(backend::follow("database", "storage_unavailable", readiness.clone(), probe));
+    readiness.ready();
+
+    let host = Host::new(context.clone(), storage.clone(), config.engine, counters.clone());
+    let version = context.identity().version.clone().unwrap_or_else(|| "standalone".to_owned());
+    Ok(app::router(App {
+        context,
+        storage,
+        host,
+        escrows: config.escrows,
+        key: config.key,
+        version,
+        within: config.within,
+        counters,
+        held: Held::default(),
+    }))
+}
+
+/// This process, and no other: what runs under a name that has been used before would be taken for what was.
+fn owner() -> Result<OwnerId, Box<dyn Error + Send + Sync>> {
+    Ok(format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()).parse()?)
+}
