@@ -206,7 +206,7 @@ fn ours(setup: &Setup<'_>) -> anyhow::Result<(Vec<String>, Control)> {
     let text = format!(
         "[router]\nlisten = \"{listen}\"\nadmin = \"{admin}\"\nthreads = {}\nannounce = \"none\"\n{tls}\
          [limits]\nconnections = 19900\n\
-         [[route]]\nmatch = \"/{{version}}/sessions/{{session}}/*\"\npool = \"all\"\nkey = \"{{session}}\"\n\
+         [[route]]\nmatch = \"/v1/sessions/{{session}}/*\"\npool = \"all\"\nkey = \"{{session}}\"\n\
          [[route]]\nmatch = \"/*\"\npool = \"all\"\n\
          [pool.all]\nhosts = [{}]\ncheck = \"tcp\"\n",
         setup.threads,

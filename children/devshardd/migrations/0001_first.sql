@@ -2,8 +2,7 @@
 -- Postgres; `storage/schema.rs` makes of it what SQLite takes.
 CREATE TABLE devshard_storage_identity (
     id SMALLINT PRIMARY KEY CHECK (id = 1),
-    uuid TEXT NOT NULL,
-    challenge TEXT NOT NULL DEFAULT ''
+    uuid TEXT NOT NULL
 );
 
 -- A build older than this format cannot work here.
@@ -15,7 +14,8 @@ INSERT INTO devshard_format VALUES (1, 1);
 
 CREATE TABLE devshard_owners (
     owner TEXT PRIMARY KEY,
-    until_ms BIGINT NOT NULL
+    until_ms BIGINT NOT NULL,
+    mark TEXT NOT NULL DEFAULT ''
 );
 
 CREATE TABLE devshard_session_index (

@@ -15,13 +15,13 @@ use devshard_core::ids::{EscrowId, ExecutionKey, Nonce};
 use devshard_core::request::Request;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use supervisor_sdk::axum::Router;
 use supervisor_sdk::axum::body::{Body, to_bytes};
 use supervisor_sdk::axum::extract::{Path, Query, State};
 use supervisor_sdk::axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use supervisor_sdk::axum::http::{HeaderMap, HeaderValue, Response};
 use supervisor_sdk::axum::response::{IntoResponse as _, Json};
 use supervisor_sdk::axum::routing::{get, post};
-use supervisor_sdk::axum::{Router, extract};
 use supervisor_sdk::{Context, DrainMode};
 
 use crate::config::Escrows;
@@ -29,6 +29,7 @@ use crate::engine::Job;
 use crate::held::Held;
 use crate::host::Host;
 use crate::metrics::Counters;
+use crate::peers::Identity;
 use crate::refusal::Refusal;
 use crate::storage::{Binding, Session, Storage};
 
@@ -66,16 +67,11 @@ pub fn router(app: App) -> Router {
         .route("/sessions/{id}/gossip/txs", not_rebuilt())
         .route("/sessions/{id}/encrypted/chat/completions", not_rebuilt())
         .route("/clock", get(async || Json(json!({"now": now_s()}))))
-        .route("/internal/storage-identity", get(identity).put(challenge))
+        .route("/internal/storage-identity", get(identity))
         .with_state(Arc::new(app))
 }
 
-async fn completions(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response<Body> {
+async fn completions(State(app): Shared, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Response<Body> {
     match app.complete(&id, &headers, body).await {
         Ok(response) => response,
         Err(refusal) => app.refused(refusal),
@@ -232,23 +228,20 @@ async fn signatures(State(app): Shared, Path(id): Path<String>) -> Response<Body
     }
 }
 
-async fn identity(State(app): Shared) -> Response<Body> {
-    match app.storage.identity().await {
-        Ok(identity) => Json(json!({"uuid": identity.uuid, "challenge": identity.challenge})).into_response(),
-        Err(error) => app.refused(error.into()),
-    }
-}
-
 #[derive(serde::Deserialize)]
-struct Challenge {
-    challenge: String,
+struct Asked {
+    #[serde(default)]
+    owner: String,
 }
 
-async fn challenge(State(app): Shared, extract::Json(asked): extract::Json<Challenge>) -> Response<Body> {
-    match app.storage.challenge(&asked.challenge).await {
-        Ok(()) => Json(json!({"challenge": asked.challenge})).into_response(),
-        Err(error) => app.refused(error.into()),
-    }
+/// What another host proves by that it uses the same database.
+async fn identity(State(app): Shared, Query(asked): Query<Asked>) -> Response<Body> {
+    let read = async {
+        let (uuid, mark) = (app.storage.uuid().await?, app.storage.mark_of(&asked.owner).await?);
+        let owner = app.storage.me().to_string();
+        Ok::<_, Refusal>(Json(Identity { uuid, owner, mark }).into_response())
+    };
+    read.await.unwrap_or_else(|refusal| app.refused(refusal))
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {

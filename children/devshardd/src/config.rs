@@ -129,9 +129,9 @@ impl Escrows {
     pub fn find(&self, escrow: &EscrowId, signer: &Address) -> Option<(Address, Epoch)> {
         match self {
             Escrows::FirstSigner { epoch } => Some((signer.clone(), *epoch)),
-            Escrows::Listed(list) => list.get(escrow).map(|found| {
-                (Address::stored(found.creator.clone()), found.epoch)
-            }),
+            Escrows::Listed(list) => {
+                list.get(escrow).map(|found| (Address::stored(found.creator.clone()), found.epoch))
+            }
         }
     }
 }
@@ -188,9 +188,9 @@ fn engine(settings: &Settings) -> Result<Engine, SettingError> {
 
 fn escrows(settings: &Settings) -> Result<Escrows, SettingError> {
     match settings.file(ESCROWS_FILE)? {
-        Some(text) => serde_json::from_str(&text)
-            .map(Escrows::Listed)
-            .map_err(|error| invalid(ESCROWS_FILE, error.to_string())),
+        Some(text) => {
+            serde_json::from_str(&text).map(Escrows::Listed).map_err(|error| invalid(ESCROWS_FILE, error.to_string()))
+        }
         None => Ok(Escrows::FirstSigner { epoch: Epoch(settings.value(EPOCH)?.unwrap_or(0)) }),
     }
 }
@@ -278,12 +278,12 @@ mod tests {
                 &[("DEVSHARD_STORAGE_MODE", "shared")],
                 "DEVSHARD_KEY_FILE: hosts that share a database have their key from a file",
             ),
-            (&[("DEVSHARD_DATABASE_URL", "postgres://x")], "DEVSHARD_DATABASE_URL: not a database of DEVSHARD_STORAGE_MODE"),
-            (&[("DEVSHARD_ENGINE", "vllm")], "DEVSHARD_ENGINE: `echo`, or not a URL of an endpoint: `vllm`"),
             (
-                &[("DEVSHARD_ECHO_EVERY", "20")],
-                "DEVSHARD_ECHO_EVERY: a length of time needs its unit, as in 30s: `20`",
+                &[("DEVSHARD_DATABASE_URL", "postgres://x")],
+                "DEVSHARD_DATABASE_URL: not a database of DEVSHARD_STORAGE_MODE",
             ),
+            (&[("DEVSHARD_ENGINE", "vllm")], "DEVSHARD_ENGINE: `echo`, or not a URL of an endpoint: `vllm`"),
+            (&[("DEVSHARD_ECHO_EVERY", "20")], "DEVSHARD_ECHO_EVERY: a length of time needs its unit, as in 30s: `20`"),
             (&[("PG_POOL_MAX_CONNS", "many")], "PG_POOL_MAX_CONNS: invalid digit found in string: `many`"),
         ] {
             assert_eq!(of(pairs, folder.path()).map(drop), Err(expected.to_owned()));

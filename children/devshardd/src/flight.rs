@@ -140,7 +140,8 @@ mod tests {
     async fn readers_at_any_place_get_what_follows() {
         let flight = Flight::new(InferenceId(7));
         assert!(flight.push(b"zero"));
-        let (first, late) = (tokio::spawn(text(flight.clone().follow(0))), tokio::spawn(text(flight.clone().follow(1))));
+        let (first, late) =
+            (tokio::spawn(text(flight.clone().follow(0))), tokio::spawn(text(flight.clone().follow(1))));
         tokio::task::yield_now().await;
         assert!(flight.push(b"one"));
         let mut whole = flight.so_far();

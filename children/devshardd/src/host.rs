@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use children_kit::log::chain;
 use devshard_core::claim::{Holder, Refused};
 use devshard_core::events::{EndCode, meta};
@@ -161,7 +162,7 @@ impl Run {
 
     /// Has the engine say what it says, event by event.
     async fn ask(&self) -> Result<(), EngineError> {
-        let (sender, mut payloads) = mpsc::channel(AHEAD);
+        let (sender, mut payloads) = mpsc::channel::<Bytes>(AHEAD);
         let writing = async {
             while let Some(payload) = payloads.recv().await {
                 if !self.flight.push(&payload) {

@@ -11,12 +11,14 @@ pub mod flight;
 pub mod held;
 pub mod host;
 pub mod metrics;
+pub mod peers;
 pub mod refusal;
 pub mod storage;
 
 use std::error::Error;
 
-use children_kit::backend;
+use children_kit::backend::{self, Lost};
+use children_kit::hysteresis::Health;
 use children_kit::log::chain;
 use children_kit::settings::Settings;
 use devshard_core::ids::OwnerId;
@@ -28,7 +30,12 @@ use config::Config;
 use held::Held;
 use host::Host;
 use metrics::Counters;
+use peers::Peers;
 use storage::Storage;
+
+/// Why this host is not ready.
+const UNAVAILABLE: &str = "storage_unavailable";
+const MISMATCH: &str = "storage_mismatch";
 
 /// Everything that is served; ready once the place of record answers.
 pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<dyn Error + Send + Sync>> {
@@ -41,19 +48,35 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
         let readiness = readiness.clone();
         move |error: &sqlx::Error| {
             tracing::warn!(%error, "the database is waited for");
-            readiness.unready(format!("storage_unavailable: {error}"));
+            readiness.unready(format!("{UNAVAILABLE}: {error}"));
         }
     };
     let storage = Storage::open(&config.database, owner()?, config.fault, waiting).await?;
     host::begin_life(&storage).await?;
     tokio::spawn(host::stay_alive(storage.clone()));
-    let probed = storage.clone();
-    let probe = async move || probed.probe().await.map_err(|error| chain(&error));
-    tokio::spawn(backend::follow("database", "storage_unavailable", readiness.clone(), probe));
-    readiness.ready();
+    let peers = Peers::new(config.peers)?;
+    readiness.initializing("other hosts are asked whether they read what is written here");
+    peers.ask(&storage).await?;
+    tokio::spawn(peers.clone().follow(storage.clone()));
+    let health = match peers.mismatch() {
+        Some(mismatch) => {
+            readiness.unready(format!("{MISMATCH}: {mismatch}"));
+            Health::UNSEEN
+        }
+        None => {
+            readiness.ready();
+            Health::UNSEEN.after(true)
+        }
+    };
+    let (probed, known) = (storage.clone(), peers);
+    let probe = async move || match known.mismatch() {
+        Some(mismatch) => Err(Lost { reason: MISMATCH, why: mismatch.to_string() }),
+        None => probed.probe().await.map_err(|error| Lost { reason: UNAVAILABLE, why: chain(&error) }),
+    };
+    tokio::spawn(backend::follow("database", readiness, health, probe));
 
     let host = Host::new(context.clone(), storage.clone(), config.engine, counters.clone());
-    let version = context.identity().version.clone().unwrap_or_else(|| "standalone".to_owned());
+    let version = context.identity().version.as_ref().map_or_else(|| "standalone".to_owned(), ToString::to_string);
     Ok(app::router(App {
         context,
         storage,

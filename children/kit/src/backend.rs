@@ -1,6 +1,5 @@
 //! A backend's health, probed over and over, and the readiness that follows from it.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use supervisor_sdk::Readiness;
@@ -12,35 +11,39 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// How long one may take.
 pub const WITHIN: Duration = Duration::from_secs(2);
 
-/// Probes for ever: while the backend is lost, `readiness` says `reason` and why; once it is there again it says ready.
-/// It begins with a backend that has just answered.
-pub async fn follow<E: Display>(
+/// Why a backend is no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// As programs read it: lower-case letters, digits and `_`.
+    pub reason: &'static str,
+    /// For people.
+    pub why: String,
+}
+
+/// Probes for ever: while the backend is lost, `readiness` says why; once it is there again it says ready. `health` is
+/// what is known of it when this begins, and what `readiness` says.
+pub async fn follow(
     name: &'static str,
-    reason: &'static str,
     readiness: Readiness,
-    mut probe: impl AsyncFnMut() -> Result<(), E>,
+    mut health: Health,
+    mut probe: impl AsyncFnMut() -> Result<(), Lost>,
 ) {
-    let mut health = Health::UNSEEN.after(true);
     loop {
         tokio::time::sleep(EVERY).await;
-        let failed = match tokio::time::timeout(WITHIN, probe()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {WITHIN:?}")),
-        };
+        let silent = || Lost { reason: "silent", why: format!("{name}: no answer within {WITHIN:?}") };
+        let probed = tokio::time::timeout(WITHIN, probe()).await.unwrap_or_else(|_| Err(silent()));
         let before = health;
-        health = health.after(failed.is_none());
-        match (before.is_well(), health.is_well()) {
-            (true, false) => {
-                let why = failed.unwrap_or_default();
-                tracing::error!(backend = name, %why, "lost");
-                readiness.unready(format!("{reason}: {why}"));
+        health = health.after(probed.is_ok());
+        match (before.is_well(), probed) {
+            (true, Err(lost)) if !health.is_well() => {
+                tracing::error!(backend = name, reason = lost.reason, why = lost.why, "lost");
+                readiness.unready(format!("{}: {}", lost.reason, lost.why));
             }
-            (false, true) => {
+            (false, Ok(())) if health.is_well() => {
                 tracing::info!(backend = name, "there again");
                 readiness.ready();
             }
-            (true, true) | (false, false) => {}
+            (true | false, Ok(()) | Err(_)) => {}
         }
     }
 }

@@ -80,12 +80,16 @@ pub enum DescribeError {
     NewerContract { found: u32 },
 }
 
-/// Asks a program what it is.
+/// Asks a program what it is. `env` holds no secret.
 ///
 /// # Errors
 /// It does not know the flag, cannot be run, prints something else, or speaks a newer contract.
-pub async fn describe(spawner: &Spawner, exe: &Arc<Sealed>) -> Result<Describe, DescribeError> {
-    let output = match run(spawner, exe, &["--describe"], TIMEOUT).await {
+pub async fn describe(
+    spawner: &Spawner,
+    exe: &Arc<Sealed>,
+    env: &[(String, String)],
+) -> Result<Describe, DescribeError> {
+    let output = match run_in(spawner, exe, &["--describe"], env, TIMEOUT).await {
         Ok(output) => output,
         Err(error) if error.is_usage() => return Err(DescribeError::Unsupported),
         Err(error) => return Err(DescribeError::Failed(error)),

@@ -127,7 +127,7 @@ pub(crate) async fn ask(
     };
     let (facts, spoken, schema) = match spec.contract {
         Contract::V1 => {
-            let answer = describe(spawner, &sealed).await?;
+            let answer = describe(spawner, &sealed, &question_env(&spec, &slot.name)).await?;
             if answer.name != slot.service.as_str() {
                 return Err(PreflightError::OtherName { found: answer.name, service: slot.service.clone() });
             }
@@ -135,7 +135,7 @@ pub(crate) async fn ask(
         }
         Contract::Older => older(spawner, slot, &sealed, &spec).await?,
         Contract::None => (of_none(&slot.name, &spec), Spoken::None, Schema::Apart),
-        Contract::Auto => match oneshot::describe(spawner, &sealed).await {
+        Contract::Auto => match oneshot::describe(spawner, &sealed, &question_env(&spec, &slot.name)).await {
             Ok(answer) => described(answer)?,
             Err(DescribeError::Unsupported) => {
                 let env = question_env(&spec, &slot.name);
@@ -150,8 +150,12 @@ pub(crate) async fn ask(
     Ok(Found { facts, build: Build { sealed, spoken, handed, spec }, schema })
 }
 
-async fn describe(spawner: &Spawner, sealed: &Arc<Sealed>) -> Result<Describe, PreflightError> {
-    oneshot::describe(spawner, sealed).await.map_err(PreflightError::Describe)
+async fn describe(
+    spawner: &Spawner,
+    sealed: &Arc<Sealed>,
+    env: &[(String, String)],
+) -> Result<Describe, PreflightError> {
+    oneshot::describe(spawner, sealed, env).await.map_err(PreflightError::Describe)
 }
 
 fn of_described(described: Describe, spec: &ServiceSpec) -> Facts {

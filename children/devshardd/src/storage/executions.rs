@@ -7,7 +7,7 @@ use devshard_core::ids::{ExecutionKey, Fence, OwnerId};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
 
-use super::{Storage, StorageError, int, read_bytes, read_int, read_text, sql};
+use super::{Fault, Storage, StorageError, int, read_bytes, read_int, read_text, sql};
 
 /// What came of asking for an inference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +55,10 @@ impl Storage {
     /// Asks for an inference that does not run here, and takes it if it is free.
     pub async fn claim(&self, key: &ExecutionKey) -> Result<Claimed, StorageError> {
         self.prepare(key.epoch).await?;
-        #[cfg(feature = "faults")]
-        if self.fault == super::Fault::NoClaim {
-            return self.claim_unheeding(key).await;
+        match self.fault {
+            Fault::None => {}
+            #[cfg(feature = "faults")]
+            Fault::NoClaim => return self.claim_unheeding(key).await,
         }
         loop {
             let mut transaction = self.begin().await?;
@@ -165,11 +166,7 @@ impl Storage {
         Ok(written.rows_affected() == 1)
     }
 
-    async fn result(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        key: &ExecutionKey,
-    ) -> Result<Record, StorageError> {
+    async fn result(&self, transaction: &mut Transaction<'_, Any>, key: &ExecutionKey) -> Result<Record, StorageError> {
         let question = sqlx::query(
             "SELECT result FROM devshard_executions WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3",
         );

@@ -26,7 +26,6 @@ use devshard_core::events::EventError;
 use devshard_core::ids::{Epoch, OwnerId};
 
 pub use executions::{Claimed, Edge, NotTaken};
-pub use identity::Identity;
 pub use owners::LEASE;
 pub use schema::FORMAT;
 pub use sessions::{Binding, Session};

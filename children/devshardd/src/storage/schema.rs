@@ -12,16 +12,11 @@ use super::{StorageError, sql};
 use devshard_core::ids::Epoch;
 
 /// The format that this build reads and writes. `devshard_format.readers_from` names the oldest that may still work.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u32 = 1;
 
 /// The tables that Postgres divides by epoch.
-const DIVIDED: [&str; 5] = [
-    "devshard_sessions",
-    "devshard_diffs",
-    "devshard_signatures",
-    "devshard_executions",
-    "devshard_validation_leases",
-];
+const DIVIDED: [&str; 5] =
+    ["devshard_sessions", "devshard_diffs", "devshard_signatures", "devshard_executions", "devshard_validation_leases"];
 /// Of the lock under which an epoch's tables are made.
 const LOCK: i64 = 0x6465_7673_6861_7264;
 
@@ -38,7 +33,7 @@ pub(super) async fn migrate(database: &Database) -> Result<(), StorageError> {
     migrator.run(&database.pool).await.map_err(StorageError::Schema)?;
     let row = sqlx::query("SELECT readers_from FROM devshard_format").fetch_one(&database.pool).await;
     let found = super::read_int(&row.map_err(StorageError::Database)?, "readers_from")?;
-    if found > FORMAT { Err(StorageError::TooNew { found }) } else { Ok(()) }
+    if found > u64::from(FORMAT) { Err(StorageError::TooNew { found }) } else { Ok(()) }
 }
 
 fn for_sqlite(migration: &Migration) -> Migration {

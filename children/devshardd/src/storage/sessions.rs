@@ -142,10 +142,8 @@ impl Storage {
             "SELECT nonce, txs_proto, user_sig, post_state_root FROM devshard_diffs \
              WHERE epoch_id = $1 AND escrow_id = $2 AND nonce = $3",
         );
-        let question = question
-            .bind(int(session.binding.epoch.0)?)
-            .bind(session.escrow.as_str().to_owned())
-            .bind(int(nonce.0)?);
+        let question =
+            question.bind(int(session.binding.epoch.0)?).bind(session.escrow.as_str().to_owned()).bind(int(nonce.0)?);
         diff(&question.fetch_one(&mut **transaction).await.map_err(StorageError::Database)?)
     }
 

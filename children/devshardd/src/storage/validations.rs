@@ -29,9 +29,7 @@ impl Storage {
             let (lease, now_ms) = self.lease(&mut transaction, key).await?;
             let acquired = validation::acquire(lease.as_ref(), key.epoch, chain, &self.me, now_ms, ttl_ms);
             let status = match acquired {
-                Acquire::Insert | Acquire::TakeOver => {
-                    Status::Pending { owner: self.me.clone(), since_ms: now_ms }
-                }
+                Acquire::Insert | Acquire::TakeOver => Status::Pending { owner: self.me.clone(), since_ms: now_ms },
                 Acquire::Skip => Status::Skipped,
                 Acquire::Mine | Acquire::Held | Acquire::Done => return Ok(acquired),
             };
