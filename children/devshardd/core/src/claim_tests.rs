@@ -182,7 +182,11 @@ fn judged(seen: &Seen) -> Result<(), String> {
         Decision::Replay if seen.stored.len() == 1 => Ok(()),
         Decision::Take { .. } if ran.is_empty() => Ok(()),
         Decision::GiveUp { .. } | Decision::GivenUp if seen.stored.is_empty() => Ok(()),
-        other => Err(format!("{other:?} although {seen:?}")),
+        other @ (Decision::Take { .. }
+        | Decision::Wait { .. }
+        | Decision::Replay
+        | Decision::GiveUp { .. }
+        | Decision::GivenUp) => Err(format!("{other:?} although {seen:?}")),
     }
 }
 
