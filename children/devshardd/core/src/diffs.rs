@@ -37,6 +37,13 @@ pub enum DiffError {
     Gap { latest: Nonce, got: Nonce },
     #[error("diff 0 is the beginning of every history")]
     Zero,
+}
+
+/// Why a log does not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    #[error(transparent)]
+    Diff(#[from] DiffError),
     #[error("diff {0} is stored with a state that does not follow from the one before")]
     State(Nonce),
     #[error("diff {planned} was planned behind another diff than {latest}")]
@@ -51,8 +58,6 @@ impl DiffError {
             DiffError::Fork(_) => "diff_fork",
             DiffError::Gap { .. } => "diff_gap",
             DiffError::Zero => "diff_zero",
-            DiffError::State(_) => "diff_state_differs",
-            DiffError::Moved { .. } => "diff_log_moved",
         }
     }
 
@@ -61,7 +66,19 @@ impl DiffError {
     pub const fn missing(&self) -> Option<RangeInclusive<u64>> {
         match self {
             DiffError::Gap { latest, got } => Some(latest.0 + 1..=got.0 - 1),
-            DiffError::Fork(_) | DiffError::Zero | DiffError::State(_) | DiffError::Moved { .. } => None,
+            DiffError::Fork(_) | DiffError::Zero => None,
+        }
+    }
+}
+
+impl LogError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            LogError::Diff(error) => error.code(),
+            LogError::State(_) => "diff_state_differs",
+            LogError::Moved { .. } => "diff_log_moved",
         }
     }
 }
@@ -112,9 +129,9 @@ impl Log {
 
     /// A planned diff has been stored. Refused when the history has moved since: two were planned side by side, and
     /// the place of record has told which is stored.
-    pub fn persisted(&mut self, planned: Planned<'_>) -> Result<Head, DiffError> {
+    pub fn persisted(&mut self, planned: Planned<'_>) -> Result<Head, LogError> {
         if planned.behind != self.head {
-            return Err(DiffError::Moved { planned: planned.diff.nonce, latest: self.head.nonce });
+            return Err(LogError::Moved { planned: planned.diff.nonce, latest: self.head.nonce });
         }
         self.head = planned.stored();
         Ok(self.head)
@@ -122,15 +139,15 @@ impl Log {
 
     /// The next diff was read from the place of record, with the state that is stored beside it: nothing is to be
     /// stored. A state that does not follow from ours tells of a place of record that is not the one we knew.
-    pub fn loaded(&mut self, diff: &Diff, state_hash: &[u8; 32]) -> Result<Head, DiffError> {
+    pub fn loaded(&mut self, diff: &Diff, state_hash: &[u8; 32]) -> Result<Head, LogError> {
         let planned = match self.plan(diff)? {
             Plan::Append(planned) => planned,
             Plan::Already | Plan::Compare => {
-                return Err(DiffError::Moved { planned: diff.nonce, latest: self.head.nonce });
+                return Err(LogError::Moved { planned: diff.nonce, latest: self.head.nonce });
             }
         };
         if planned.state_hash != *state_hash {
-            return Err(DiffError::State(diff.nonce));
+            return Err(LogError::State(diff.nonce));
         }
         self.persisted(planned)
     }

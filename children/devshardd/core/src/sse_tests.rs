@@ -30,6 +30,8 @@ fn an_event_is_its_data() {
         ("data\n\n", vec![""]),
         ("data:\ndata:\n\n", vec!["\n"]),
         ("data:  a\n\n", vec![" a"]),
+        ("data: a\r\ndata: b\r\n\r\n", vec!["a\nb"]),
+        ("data: a\rdata: b\r\r", vec!["a\nb"]),
         ("data: {\"a\": \"b:c\"}\n\n", vec!["{\"a\": \"b:c\"}"]),
         ("\u{feff}data: a\n\n\u{feff}data: b\n\n", vec!["a"]),
         ("event: only\n\n", vec![]),
