@@ -2,6 +2,8 @@
 //!
 //! The digest is SHA-256 of the escrow's name, the body as it came, and the time in seconds since 1970 as eight bytes,
 //! big end first. The signature is `r ‖ s ‖ v`, 65 bytes in hex or base64.
+//!
+//! Must not live here: who owns a session, and where a key is kept.
 
 use std::fmt;
 
@@ -10,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
 use ripemd::Ripemd160;
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::ids::EscrowId;
 
@@ -32,12 +35,19 @@ pub enum AuthError {
     Missing(&'static str),
     #[error("{TIMESTAMP}: not a number of seconds since 1970")]
     Timestamp,
-    #[error("{TIMESTAMP}: {by_s} s {direction} than this host's clock, and {DRIFT_S} s may be")]
-    Drift { by_s: u64, direction: &'static str },
+    #[error("{TIMESTAMP}: {by_s} s {direction} than this host's clock, and {may_s} s may be")]
+    Drift { by_s: u64, direction: Direction, may_s: u64 },
     #[error("{SIGNATURE}: not 65 bytes in hex or base64")]
     Encoding,
     #[error("{SIGNATURE}: not a signature of this escrow, body and time")]
     Signature,
+}
+
+/// To which side a client's clock is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Earlier,
+    Later,
 }
 
 /// Why there is no key.
@@ -48,6 +58,37 @@ pub struct KeyError;
 /// Signs. It never shows itself; its memory is overwritten in the end.
 #[derive(Clone)]
 pub struct Key(SigningKey);
+
+impl AuthError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            AuthError::Missing(_) => "auth_missing",
+            AuthError::Timestamp => "auth_bad_timestamp",
+            AuthError::Drift { .. } => "auth_clock_drift",
+            AuthError::Encoding => "auth_bad_encoding",
+            AuthError::Signature => "auth_bad_signature",
+        }
+    }
+}
+
+impl KeyError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        "bad_key"
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Direction::Earlier => "earlier",
+            Direction::Later => "later",
+        })
+    }
+}
 
 impl Address {
     #[must_use]
@@ -81,10 +122,11 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads one.
+    /// Reads one: 64 digits.
     pub fn from_hex(text: &str) -> Result<Key, KeyError> {
-        let bytes = hex::decode(text.trim()).map_err(|_| KeyError)?;
-        SigningKey::from_slice(&bytes).map(Key).map_err(|_| KeyError)
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim(), bytes.as_mut_slice()).map_err(|_| KeyError)?;
+        Key::from_bytes(&bytes)
     }
 
     /// Of 32 bytes that nobody can guess.
@@ -94,8 +136,8 @@ impl Key {
 
     /// For whoever keeps it in a file.
     #[must_use]
-    pub fn to_hex(&self) -> String {
-        hex::encode(self.0.to_bytes())
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(hex::encode(Zeroizing::new(<[u8; 32]>::from(self.0.to_bytes()))))
     }
 
     /// Whose it is.
@@ -122,7 +164,7 @@ impl Key {
     }
 }
 
-/// Who has signed a request with these header values; `now_s` is this host's time.
+/// Who has signed a request with these header values, as [`verify`] tells it, within [`DRIFT_S`].
 pub fn signer(
     escrow: &EscrowId,
     body: &[u8],
@@ -130,20 +172,33 @@ pub fn signer(
     timestamp: Option<&str>,
     now_s: u64,
 ) -> Result<Address, AuthError> {
+    verify(escrow, body, signature, timestamp, now_s, DRIFT_S)
+}
+
+/// Who has signed a request with these header values; `now_s` is this host's time in seconds since 1970, and the
+/// client's may be `may_s` seconds from it, to either side.
+pub fn verify(
+    escrow: &EscrowId,
+    body: &[u8],
+    signature: Option<&str>,
+    timestamp: Option<&str>,
+    now_s: u64,
+    may_s: u64,
+) -> Result<Address, AuthError> {
     let signature = signature.ok_or(AuthError::Missing(SIGNATURE))?;
     let timestamp = timestamp.ok_or(AuthError::Missing(TIMESTAMP))?;
     let at_s: u64 = timestamp.trim().parse().map_err(|_| AuthError::Timestamp)?;
     let by_s = at_s.abs_diff(now_s);
-    if by_s > DRIFT_S {
-        let direction = if at_s < now_s { "earlier" } else { "later" };
-        return Err(AuthError::Drift { by_s, direction });
+    if by_s > may_s {
+        let direction = if at_s < now_s { Direction::Earlier } else { Direction::Later };
+        return Err(AuthError::Drift { by_s, direction, may_s });
     }
     let bytes = decoded(signature.trim()).ok_or(AuthError::Encoding)?;
     recover(&digest(escrow, body, at_s), &bytes).ok_or(AuthError::Signature)
 }
 
-/// Whose signature of a digest this is. One whose `s` is in the upper half is nobody's: it would be a second signature
-/// of the same words.
+/// Whose signature of a digest this is; `v` is 0 or 1, or 27 or 28. One whose `s` is in the upper half is nobody's: it
+/// would be a second signature of the same words.
 #[must_use]
 pub fn recover(digest: &[u8; 32], bytes: &[u8; 65]) -> Option<Address> {
     let (signature, v) = bytes.split_at(64);
@@ -151,8 +206,12 @@ pub fn recover(digest: &[u8; 32], bytes: &[u8; 65]) -> Option<Address> {
     if signature.normalize_s().is_some() {
         return None;
     }
-    let v = v.first()?;
-    let recovery = RecoveryId::from_byte(v.checked_sub(27).unwrap_or(*v))?;
+    let is_y_odd = match v {
+        [0 | 27] => false,
+        [1 | 28] => true,
+        _ => return None,
+    };
+    let recovery = RecoveryId::new(is_y_odd, false);
     Address::of(&VerifyingKey::recover_from_prehash(digest, &signature, recovery).ok()?)
 }
 
@@ -171,73 +230,5 @@ fn decoded(text: &str) -> Option<[u8; 65]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: u64 = 1_700_000_000;
-
-    fn key() -> Key {
-        Key::from_hex(&"11".repeat(32)).unwrap()
-    }
-
-    fn escrow() -> EscrowId {
-        "7".parse().unwrap()
-    }
-
-    #[test]
-    fn a_request_is_its_signers() {
-        let (signature, time) = key().sign_request(&escrow(), b"{}", NOW).unwrap();
-        let of = |signature: &str, body: &[u8]| signer(&escrow(), body, Some(signature), Some(&time), NOW);
-        let me = key().address().unwrap();
-        assert!(me.as_str().starts_with("gonka1"), "{me}");
-        let bytes = hex::decode(&signature).unwrap();
-        assert_eq!(of(&signature, b"{}"), Ok(me.clone()));
-        assert_eq!(of(&format!("0x{signature}"), b"{}"), Ok(me.clone()));
-        assert_eq!(of(&STANDARD.encode(&bytes), b"{}"), Ok(me.clone()));
-        let mut older = bytes.clone();
-        older[64] += 27;
-        assert_eq!(of(&hex::encode(older), b"{}"), Ok(me.clone()));
-        // Another body is signed by another, if by anybody: recovery finds some key.
-        assert_ne!(of(&signature, b"{ }").ok(), Some(me));
-    }
-
-    #[test]
-    fn the_same_words_have_one_signature() {
-        let (signature, time) = key().sign_request(&escrow(), b"{}", NOW).unwrap();
-        let bytes = hex::decode(signature).unwrap();
-        let low = Signature::from_slice(&bytes[..64]).unwrap();
-        let high = Signature::from_scalars(low.r().to_bytes(), (-*low.s()).to_bytes()).unwrap();
-        let mirrored = [high.to_bytes().as_slice(), &[bytes[64] ^ 1]].concat();
-        let said = signer(&escrow(), b"{}", Some(&hex::encode(mirrored)), Some(&time), NOW);
-        assert_eq!(said, Err(AuthError::Signature));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        let (signature, time) = key().sign_request(&escrow(), b"{}", NOW).unwrap();
-        let check = |signature: Option<&str>, time: Option<&str>, now, expected: &str| {
-            let said = signer(&escrow(), b"{}", signature, time, now).unwrap_err();
-            assert_eq!(said.to_string(), expected);
-        };
-        let (signature, time) = (Some(signature.as_str()), Some(time.as_str()));
-        check(None, time, NOW, "the header x-devshard-signature is missing");
-        check(signature, None, NOW, "the header x-devshard-timestamp is missing");
-        check(signature, Some("soon"), NOW, "x-devshard-timestamp: not a number of seconds since 1970");
-        let later = "x-devshard-timestamp: 31 s later than this host's clock, and 30 s may be";
-        check(signature, time, NOW - 31, later);
-        let earlier = "x-devshard-timestamp: 31 s earlier than this host's clock, and 30 s may be";
-        check(signature, time, NOW + 31, earlier);
-        check(Some("zz"), time, NOW, "x-devshard-signature: not 65 bytes in hex or base64");
-        let none = "x-devshard-signature: not a signature of this escrow, body and time";
-        check(Some(&"00".repeat(65)), time, NOW, none);
-    }
-
-    #[test]
-    fn a_key_does_not_show_itself() {
-        assert_eq!(format!("{:?}", key()), "Key(hidden)");
-        assert_eq!(Key::from_hex(&"00".repeat(32)).unwrap_err(), KeyError);
-        assert_eq!(Key::from_hex("11").unwrap_err(), KeyError);
-        // Of this key, by another implementation.
-        assert_eq!(Key::from_hex(&key().to_hex()).unwrap().address(), key().address());
-    }
-}
+#[path = "auth_tests.rs"]
+mod tests;

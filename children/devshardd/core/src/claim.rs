@@ -66,6 +66,21 @@ pub enum Refused {
     Dispatched,
 }
 
+impl Refused {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Refused::NoClaim => "claim_none",
+            Refused::Stale => "claim_stale",
+            Refused::AlreadyCompleted => "claim_completed",
+            Refused::GivenUp => "claim_given_up",
+            Refused::NotDispatched => "claim_not_dispatched",
+            Refused::Dispatched => "claim_dispatched",
+        }
+    }
+}
+
 impl Row {
     /// The fence of the latest claim.
     #[must_use]
@@ -86,7 +101,10 @@ impl Row {
     }
 }
 
-/// What `me`, who does not run it, does about this row. `is_alive`: whether the lease of the row's owner lives.
+/// What `me` does about this row. `is_alive`: whether the lease of the row's owner lives; `now_ms`: since 1970.
+///
+/// It is asked only by a process that does not run the inference. One that does joins those who listen to it, and lets
+/// nobody else of its own ask meanwhile: a row of its own would be taken for one that was left lying.
 #[must_use]
 pub fn decide(row: Option<&Row>, is_alive: bool, me: &OwnerId, now_ms: u64) -> Decision {
     let Some(row) = row else { return Decision::Take { fence: Fence(1) } };

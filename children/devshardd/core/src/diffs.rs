@@ -1,7 +1,12 @@
 //! A session's history: one diff for each nonce, without a hole, never two different ones (failure mode S03).
 //!
-//! [`plan`] says what a diff is beside what is stored; the caller stores it, and only what [`Planned::stored`] gives
-//! back is the new head. So memory never knows what the place of record does not.
+//! [`Log`] is what a host remembers of one. [`Log::plan`] says what a diff is beside what is stored; the caller stores
+//! it and says so by [`Log::persisted`], and that alone moves the head. So memory never knows what the place of record
+//! does not. A host that others have overtaken reads what it lacks and hands it to [`Log::loaded`].
+//!
+//! Must not live here: the place of record, and what transactions mean.
+
+use std::ops::RangeInclusive;
 
 use sha2::{Digest as _, Sha256};
 
@@ -34,6 +39,50 @@ pub enum DiffError {
     Zero,
 }
 
+/// Why a log does not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    #[error(transparent)]
+    Diff(#[from] DiffError),
+    #[error("diff {0} is stored with a state that does not follow from the one before")]
+    State(Nonce),
+    #[error("diff {planned} was planned behind another diff than {latest}")]
+    Moved { planned: Nonce, latest: Nonce },
+}
+
+impl DiffError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            DiffError::Fork(_) => "diff_fork",
+            DiffError::Gap { .. } => "diff_gap",
+            DiffError::Zero => "diff_zero",
+        }
+    }
+
+    /// Which diffs are to be read from the place of record before this one can be judged.
+    #[must_use]
+    pub const fn missing(&self) -> Option<RangeInclusive<u64>> {
+        match self {
+            DiffError::Gap { latest, got } => Some(latest.0 + 1..=got.0 - 1),
+            DiffError::Fork(_) | DiffError::Zero => None,
+        }
+    }
+}
+
+impl LogError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            LogError::Diff(error) => error.code(),
+            LogError::State(_) => "diff_state_differs",
+            LogError::Moved { .. } => "diff_log_moved",
+        }
+    }
+}
+
 /// What is to be done about a diff.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan<'a> {
@@ -50,7 +99,58 @@ pub enum Plan<'a> {
 #[must_use = "what is planned is not stored"]
 pub struct Planned<'a> {
     diff: &'a Diff,
+    behind: Head,
     state_hash: [u8; 32],
+}
+
+/// The history of one session, as far as this host knows that it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    head: Head,
+}
+
+impl Log {
+    /// A history that ends here.
+    #[must_use]
+    pub const fn ending_at(head: Head) -> Self {
+        Self { head }
+    }
+
+    /// Where it ends.
+    #[must_use]
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// What a diff is to this history; see [`plan`].
+    pub fn plan<'a>(&self, diff: &'a Diff) -> Result<Plan<'a>, DiffError> {
+        plan(self.head, diff)
+    }
+
+    /// A planned diff has been stored. Refused when the history has moved since: two were planned side by side, and
+    /// the place of record has told which is stored.
+    pub fn persisted(&mut self, planned: Planned<'_>) -> Result<Head, LogError> {
+        if planned.behind != self.head {
+            return Err(LogError::Moved { planned: planned.diff.nonce, latest: self.head.nonce });
+        }
+        self.head = planned.stored();
+        Ok(self.head)
+    }
+
+    /// The next diff was read from the place of record, with the state that is stored beside it: nothing is to be
+    /// stored. A state that does not follow from ours tells of a place of record that is not the one we knew.
+    pub fn loaded(&mut self, diff: &Diff, state_hash: &[u8; 32]) -> Result<Head, LogError> {
+        let planned = match self.plan(diff)? {
+            Plan::Append(planned) => planned,
+            Plan::Already | Plan::Compare => {
+                return Err(LogError::Moved { planned: diff.nonce, latest: self.head.nonce });
+            }
+        };
+        if planned.state_hash != *state_hash {
+            return Err(LogError::State(diff.nonce));
+        }
+        self.persisted(planned)
+    }
 }
 
 impl Head {
@@ -84,7 +184,7 @@ pub fn plan(head: Head, diff: &Diff) -> Result<Plan<'_>, DiffError> {
         0 => Err(DiffError::Zero),
         nonce if nonce <= head.nonce.0 => Ok(Plan::Compare),
         nonce if nonce == head.nonce.0 + 1 => {
-            Ok(Plan::Append(Planned { diff, state_hash: state_hash(head.state_hash, diff) }))
+            Ok(Plan::Append(Planned { diff, behind: head, state_hash: state_hash(head.state_hash, diff) }))
         }
         _ => Err(DiffError::Gap { latest: head.nonce, got: diff.nonce }),
     }
@@ -108,74 +208,5 @@ fn state_hash(before: [u8; 32], diff: &Diff) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn diff(nonce: u64, text: &str) -> Diff {
-        let bytes = text.as_bytes().to_vec();
-        Diff { nonce: Nonce(nonce), txs: bytes.clone(), user_sig: bytes.clone(), post_state_root: bytes }
-    }
-
-    /// A history as the place of record and a host have it.
-    struct History {
-        head: Head,
-        stored: BTreeMap<u64, Diff>,
-    }
-
-    impl History {
-        fn append(&mut self, diff: &Diff) -> Result<bool, DiffError> {
-            match plan(self.head, diff)? {
-                Plan::Append(planned) => {
-                    self.stored.insert(diff.nonce.0, diff.clone());
-                    self.head = planned.stored();
-                    Ok(true)
-                }
-                Plan::Compare => compare(&self.stored[&diff.nonce.0], diff).map(|_| false),
-                Plan::Already => Ok(false),
-            }
-        }
-    }
-
-    proptest! {
-        /// S03: whatever comes in whatever order, a nonce keeps its first bytes and no nonce is skipped.
-        #[test]
-        fn s03_a_nonce_keeps_its_first_bytes(given in prop::collection::vec((0_u64..8, "[ab]"), 0..40)) {
-            let mut history = History { head: Head::START, stored: BTreeMap::new() };
-            let mut model: Vec<String> = Vec::new();
-            for (nonce, text) in given {
-                let said = history.append(&diff(nonce, &text));
-                let latest = model.len() as u64;
-                let expected = match nonce {
-                    0 => Err(DiffError::Zero),
-                    nonce if nonce > latest + 1 => Err(DiffError::Gap { latest: Nonce(latest), got: Nonce(nonce) }),
-                    nonce if nonce == latest + 1 => {
-                        model.push(text);
-                        Ok(true)
-                    }
-                    nonce if model[usize::try_from(nonce).unwrap() - 1] == text => Ok(false),
-                    nonce => Err(DiffError::Fork(Nonce(nonce))),
-                };
-                prop_assert_eq!(said, expected);
-                prop_assert_eq!(history.head.nonce.0, model.len() as u64);
-            }
-        }
-    }
-
-    #[test]
-    fn the_state_depends_on_everything_before_it() {
-        let after = |texts: &[&str]| {
-            let mut history = History { head: Head::START, stored: BTreeMap::new() };
-            for (at, text) in texts.iter().enumerate() {
-                history.append(&diff(at as u64 + 1, text)).unwrap();
-            }
-            history.head.state_hash
-        };
-        assert_eq!(after(&["a", "b"]), after(&["a", "b"]));
-        assert_ne!(after(&["a", "b"]), after(&["b", "b"]));
-        assert_ne!(after(&["a"]), Head::START.state_hash);
-    }
-}
+#[path = "diffs_tests.rs"]
+mod tests;

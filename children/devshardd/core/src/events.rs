@@ -3,11 +3,13 @@
 //! An inference is a sequence of payloads: the receipt, what the model says, the meta event. [`Record`] is that
 //! sequence as bytes: what runs is read from it while it grows, and what is whole is stored and read again. So the
 //! event `n` of a replay is the event `n` of the stream.
+//!
+//! Must not live here: what a model sends ([`crate::sse`]), who listens, and where a record is kept.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::json;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::{InferenceId, Nonce};
@@ -29,14 +31,20 @@ pub enum EndCode {
     OutcomeUncertain,
     /// The model did not begin.
     ModelUnavailable,
-    /// The model broke off, or was too slow.
+    /// The model broke off.
     ModelFailed,
+    /// The model was too slow.
+    ModelTimeout,
+    /// Its host has broken it off after the model was called. It is not called again.
+    Interrupted,
     /// The place of record does not answer.
     StorageUnavailable,
     /// No such event is in the result.
     UnknownCursor,
     /// Another host runs it, for longer than is waited for.
     StillRunning,
+    /// The host that runs it is heard of no more, and still has its claim.
+    HostLost,
     /// This host stops before the inference is at its end.
     HostStopping,
 }
@@ -50,16 +58,34 @@ pub enum EventError {
     Format(u8),
     #[error("the record ends within an event")]
     Torn,
+    #[error("{0}: no such event is in the result")]
+    Unknown(Cursor),
+}
+
+impl EventError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            EventError::Cursor => "bad_cursor",
+            EventError::Format(_) => "unknown_record_format",
+            EventError::Torn => "torn_record",
+            EventError::Unknown(_) => EndCode::UnknownCursor.code(),
+        }
+    }
 }
 
 impl EndCode {
-    pub const ALL: [EndCode; 7] = [
+    pub const ALL: [EndCode; 10] = [
         EndCode::OutcomeUncertain,
         EndCode::ModelUnavailable,
         EndCode::ModelFailed,
+        EndCode::ModelTimeout,
+        EndCode::Interrupted,
         EndCode::StorageUnavailable,
         EndCode::UnknownCursor,
         EndCode::StillRunning,
+        EndCode::HostLost,
         EndCode::HostStopping,
     ];
 
@@ -70,9 +96,12 @@ impl EndCode {
             EndCode::OutcomeUncertain => "outcome_uncertain",
             EndCode::ModelUnavailable => "model_unavailable",
             EndCode::ModelFailed => "model_failed",
+            EndCode::ModelTimeout => "model_timeout",
+            EndCode::Interrupted => "interrupted",
             EndCode::StorageUnavailable => "storage_unavailable",
             EndCode::UnknownCursor => "unknown_cursor",
             EndCode::StillRunning => "still_running",
+            EndCode::HostLost => "host_lost",
             EndCode::HostStopping => "host_stopping",
         }
     }
@@ -81,10 +110,16 @@ impl EndCode {
     #[must_use]
     pub const fn may_be_retried(self) -> bool {
         match self {
-            EndCode::ModelUnavailable | EndCode::StorageUnavailable | EndCode::StillRunning | EndCode::HostStopping => {
-                true
-            }
-            EndCode::OutcomeUncertain | EndCode::ModelFailed | EndCode::UnknownCursor => false,
+            EndCode::ModelUnavailable
+            | EndCode::StorageUnavailable
+            | EndCode::StillRunning
+            | EndCode::HostLost
+            | EndCode::HostStopping => true,
+            EndCode::OutcomeUncertain
+            | EndCode::ModelFailed
+            | EndCode::ModelTimeout
+            | EndCode::Interrupted
+            | EndCode::UnknownCursor => false,
         }
     }
 }
@@ -100,32 +135,100 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, EventError> {
         let (inference, n) = text.trim().split_once(':').ok_or(EventError::Cursor)?;
-        let inference = InferenceId(inference.parse().map_err(|_| EventError::Cursor)?);
-        Ok(Cursor { inference, n: n.parse().map_err(|_| EventError::Cursor)? })
+        let is_plain = n == "0" || !n.starts_with(['0', '+']);
+        let n = n.parse().ok().filter(|_| is_plain).ok_or(EventError::Cursor)?;
+        Ok(Cursor { inference: inference.parse().map_err(|_| EventError::Cursor)?, n })
+    }
+}
+
+/// Writes the events of an inference one after the other, each with its number.
+#[derive(Debug, Clone, Copy)]
+pub struct EventWriter {
+    next: Cursor,
+}
+
+impl EventWriter {
+    /// Of all events of an inference, from 0 on.
+    #[must_use]
+    pub const fn from_start(inference: InferenceId) -> Self {
+        Self { next: Cursor { inference, n: 0 } }
+    }
+
+    /// Of the events that follow this one.
+    #[must_use]
+    pub const fn after(cursor: Cursor) -> Self {
+        Self { next: Cursor { inference: cursor.inference, n: cursor.n.saturating_add(1) } }
+    }
+
+    /// The number of the next event.
+    #[must_use]
+    pub const fn next(&self) -> Cursor {
+        self.next
+    }
+
+    /// Writes the next event behind what `out` has.
+    pub fn write(&mut self, out: &mut Vec<u8>, payload: &[u8]) {
+        write_event(out, self.next, payload);
+        *self = Self::after(self.next);
     }
 }
 
 /// Writes the event of this number behind what `out` has. Line breaks within the payload begin data lines of their own.
 pub fn write_event(out: &mut Vec<u8>, cursor: Cursor, payload: &[u8]) {
-    use std::io::Write as _;
-    // Writing into a vector does not fail.
-    let _ = writeln!(out, "id: {cursor}");
-    for line in payload.split(|byte| *byte == b'\n') {
-        out.extend(b"data: ");
-        out.extend(line);
-        out.push(b'\n');
-    }
-    out.push(b'\n');
+    write_fields(out, cursor, None, payload);
+}
+
+/// As [`write_event`], for listeners to events of this name.
+pub fn write_named_event(out: &mut Vec<u8>, cursor: Cursor, name: &'static str, payload: &[u8]) {
+    write_fields(out, cursor, Some(name), payload);
 }
 
 /// Writes the event that ends a stream early. It has no id: the cursor stays where it is.
 pub fn write_end(out: &mut Vec<u8>, code: EndCode, message: &str) {
-    let error = json!({"error": {"code": code.code(), "message": message, "retry": code.may_be_retried()}});
-    out.extend(format!("event: error\ndata: {error}\n\n").into_bytes());
+    let error = EndBody { code: code.code(), message, retry: code.may_be_retried() };
+    out.extend(b"event: error\ndata: ");
+    // Writing into a vector does not fail, and JSON has no line breaks of its own.
+    let _ = serde_json::to_writer(&mut *out, &EndEvent { error });
+    out.extend(b"\n\n");
+}
+
+fn write_fields(out: &mut Vec<u8>, cursor: Cursor, name: Option<&str>, payload: &[u8]) {
+    use std::io::Write as _;
+    // Writing into a vector does not fail.
+    let _ = writeln!(out, "id: {cursor}");
+    if let Some(name) = name {
+        let _ = writeln!(out, "event: {name}");
+    }
+    let mut rest = payload;
+    loop {
+        // A CR ends a line for whoever reads, too: what follows it would be a field of the model's own.
+        let at = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let (line, behind) = rest.split_at(at.unwrap_or(rest.len()));
+        out.extend(b"data: ");
+        out.extend(line);
+        out.push(b'\n');
+        rest = match behind {
+            [] => break,
+            [b'\r', b'\n', behind @ ..] | [_, behind @ ..] => behind,
+        };
+    }
+    out.push(b'\n');
+}
+
+#[derive(Serialize)]
+struct EndEvent<'a> {
+    error: EndBody<'a>,
+}
+
+#[derive(Serialize)]
+struct EndBody<'a> {
+    code: &'static str,
+    message: &'a str,
+    retry: bool,
 }
 
 /// What the host has signed before the model is asked; bytes are in base64.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     pub state_sig: String,
     pub state_hash: String,
@@ -139,18 +242,34 @@ impl Receipt {
     /// The payload of event 0.
     #[must_use]
     pub fn payload(&self) -> Vec<u8> {
-        let receipt = json!({"devshard_receipt": {
-            "state_sig": self.state_sig, "state_hash": self.state_hash, "nonce": self.nonce.0,
-            "receipt": self.receipt, "confirmed_at": self.confirmed_at,
-        }});
-        receipt.to_string().into_bytes()
+        json(&ReceiptEvent { devshard_receipt: self })
     }
 }
 
-/// The payload of the last event.
+/// The payload of the last event; bytes are in base64.
 #[must_use]
 pub fn meta(mempool: &[String]) -> Vec<u8> {
-    json!({"devshard_meta": {"mempool": mempool}}).to_string().into_bytes()
+    json(&MetaEvent { devshard_meta: Meta { mempool } })
+}
+
+#[derive(Serialize)]
+struct ReceiptEvent<'a> {
+    devshard_receipt: &'a Receipt,
+}
+
+#[derive(Serialize)]
+struct MetaEvent<'a> {
+    devshard_meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    mempool: &'a [String],
+}
+
+fn json(event: &impl Serialize) -> Vec<u8> {
+    // Texts and numbers under fixed names are always written.
+    serde_json::to_vec(event).unwrap_or_default()
 }
 
 /// The events of an inference, as they are stored: a byte of format, then each payload behind its length (four bytes,
@@ -211,6 +330,20 @@ impl Record {
         self.bytes.get(start..end(&self.bytes, start)?)
     }
 
+    /// The events that a client lacks which has those up to `cursor`, or none. Of a client that has them all, nothing.
+    pub fn after(
+        &self,
+        inference: InferenceId,
+        cursor: Option<Cursor>,
+    ) -> Result<impl Iterator<Item = (Cursor, &[u8])>, EventError> {
+        let first = match cursor {
+            None => 0,
+            Some(cursor) if cursor.inference == inference && self.get(cursor.n).is_some() => cursor.n.saturating_add(1),
+            Some(cursor) => return Err(EventError::Unknown(cursor)),
+        };
+        Ok((first..=u32::MAX).map_while(move |n| Some((Cursor { inference, n }, self.get(n)?))))
+    }
+
     /// As it is stored.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -232,64 +365,5 @@ fn end(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::sse::Parser;
-
-    #[test]
-    fn an_event_carries_its_cursor() {
-        let mut out = Vec::new();
-        write_event(&mut out, Cursor { inference: InferenceId(7), n: 3 }, b"a\nb");
-        assert_eq!(String::from_utf8(out).unwrap(), "id: 7:3\ndata: a\ndata: b\n\n");
-        assert_eq!("7:3".parse(), Ok(Cursor { inference: InferenceId(7), n: 3 }));
-        for text in ["", "7", ":3", "7:", "7:-1", "7:3:1", "7:4294967296"] {
-            assert_eq!(text.parse::<Cursor>(), Err(EventError::Cursor), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn an_early_end_says_why_and_leaves_the_cursor() {
-        let mut out = Vec::new();
-        write_end(&mut out, EndCode::OutcomeUncertain, "its host is gone");
-        let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("event: error\ndata: {\"error\":{\"code\":\"outcome_uncertain\""), "{text}");
-        assert!(!text.contains("id:") && text.ends_with("\n\n"), "{text}");
-    }
-
-    #[test]
-    fn a_record_that_is_cut_is_told() {
-        let mut record = Record::default();
-        assert!(record.push(b"one") && record.push(b"two"));
-        for cut in 2..record.bytes().len() {
-            let read = Record::read(record.bytes()[..cut].to_vec());
-            // Between two events nothing tells; the row says whether it is whole.
-            let is_between = cut == 1 + 4 + 3;
-            assert_eq!(read.is_err(), !is_between, "cut at {cut}");
-        }
-        assert_eq!(Record::read(vec![9]), Err(EventError::Format(9)));
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_stored_is_what_was_said(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
-            let mut record = Record::default();
-            for payload in &payloads {
-                prop_assert!(record.push(payload));
-            }
-            let read = Record::read(record.bytes().to_vec()).unwrap();
-            prop_assert_eq!(&read, &record);
-            let again: Vec<Vec<u8>> = (0..).map_while(|n| read.get(n).map(<[u8]>::to_vec)).collect();
-            prop_assert_eq!(again, payloads);
-        }
-
-        #[test]
-        fn what_is_written_is_read_the_same(payload in "[a-z\n:{} ]{0,60}") {
-            let mut out = Vec::new();
-            write_event(&mut out, Cursor { inference: InferenceId(1), n: 0 }, payload.as_bytes());
-            let events = Parser::default().push(&out).unwrap();
-            prop_assert_eq!(events, vec![payload.into_bytes()]);
-        }
-    }
-}
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,4 +1,6 @@
 //! The names of things, checked once.
+//!
+//! Must not live here: what is done with them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +14,23 @@ pub enum IdError {
     Escrow,
     #[error("an owner is named by 1 to 128 visible characters of ASCII")]
     Owner,
+    #[error("a version is named by 1 to 64 of A-Z a-z 0-9 . _ + ~ -, and begins with a letter or a digit")]
+    Version,
+    #[error("a number has digits only, no zero before them, and is below 2^64")]
+    Number,
+}
+
+impl IdError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            IdError::Escrow => "bad_escrow_id",
+            IdError::Owner => "bad_owner_id",
+            IdError::Version => "bad_version",
+            IdError::Number => "bad_number",
+        }
+    }
 }
 
 /// An escrow, which pays for one session.
@@ -23,6 +42,11 @@ pub struct EscrowId(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OwnerId(String);
+
+/// A version of this service, as one component of a path: `v0.2.13`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version(String);
 
 /// An epoch of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,20 +76,6 @@ pub struct ExecutionKey {
     pub inference: InferenceId,
 }
 
-impl EscrowId {
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl OwnerId {
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl ExecutionKey {
     /// What a model is given to know a repetition by.
     #[must_use]
@@ -81,53 +91,59 @@ impl ExecutionKey {
     }
 }
 
-impl FromStr for EscrowId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let may_be = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let begins_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-        (begins_well && text.len() <= 64 && text.bytes().all(may_be))
-            .then(|| EscrowId(text.to_owned()))
-            .ok_or(IdError::Escrow)
-    }
+/// Whether a text is 1 to `max` bytes of letters, digits and `others`, and begins with a letter or a digit.
+fn is_plain(text: &str, max: usize, others: &[u8]) -> bool {
+    let may_be = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    let begins_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    begins_well && text.len() <= max && text.bytes().all(may_be)
 }
 
-impl FromStr for OwnerId {
-    type Err = IdError;
+macro_rules! texts {
+    ($($name:ident, $error:ident: $fits:expr;)*) => {$(
+        impl $name {
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
 
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let fits = !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
-        fits.then(|| OwnerId(text.to_owned())).ok_or(IdError::Owner)
-    }
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.to_owned().try_into()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                let fits: fn(&str) -> bool = $fits;
+                if fits(&text) { Ok($name(text)) } else { Err(IdError::$error) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    )*};
 }
 
-impl TryFrom<String> for EscrowId {
-    type Error = IdError;
+macro_rules! numbers {
+    ($($name:ident),*) => {$(
+        impl FromStr for $name {
+            type Err = IdError;
 
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
-
-impl TryFrom<String> for OwnerId {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
-
-impl From<EscrowId> for String {
-    fn from(id: EscrowId) -> String {
-        id.0
-    }
-}
-
-impl From<OwnerId> for String {
-    fn from(id: OwnerId) -> String {
-        id.0
-    }
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                // A number has one way to be written: what reads `7` and `+07` as the same compares no texts.
+                let is_plain = text == "0" || !text.starts_with(['0', '+']);
+                if is_plain { text.parse().map($name).map_err(|_| IdError::Number) } else { Err(IdError::Number) }
+            }
+        }
+    )*};
 }
 
 macro_rules! displayed {
@@ -140,7 +156,13 @@ macro_rules! displayed {
     )*};
 }
 
-displayed!(EscrowId, OwnerId, Epoch, Nonce, InferenceId, Fence);
+texts! {
+    EscrowId, Escrow: |text| is_plain(text, 64, b"._-");
+    OwnerId, Owner: |text| !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    Version, Version: |text| is_plain(text, 64, b"._+~-");
+}
+numbers!(Epoch, Nonce, InferenceId, Fence);
+displayed!(EscrowId, OwnerId, Version, Epoch, Nonce, InferenceId, Fence);
 
 #[cfg(test)]
 mod tests {
@@ -154,7 +176,33 @@ mod tests {
         for text in ["1", "escrow-7", "a.b_c", &"a".repeat(64)] {
             assert_eq!(text.parse::<EscrowId>().map(|id| id.to_string()).as_deref(), Ok(text));
         }
-        assert_eq!("gpu-1 x".parse::<OwnerId>(), Err(IdError::Owner));
+        for text in ["", "gpu-1 x", "a\n", "\u{e9}", &"a".repeat(129)] {
+            assert_eq!(text.parse::<OwnerId>(), Err(IdError::Owner), "{text:?}");
+        }
+        assert_eq!("host/1#7".parse::<OwnerId>().map(|id| id.to_string()).as_deref(), Ok("host/1#7"));
+        for text in ["", "..", "v1/x", "v1%2f", "+1", &"v".repeat(65)] {
+            assert_eq!(text.parse::<Version>(), Err(IdError::Version), "{text:?}");
+        }
+        assert_eq!("v0.2.13+rc~1".parse::<Version>().map(|id| id.to_string()).as_deref(), Ok("v0.2.13+rc~1"));
+    }
+
+    #[test]
+    fn a_number_has_one_way_to_be_written() {
+        for text in ["0", "7", "18446744073709551615"] {
+            assert_eq!(text.parse::<Nonce>().map(|nonce| nonce.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "-1", "+1", "01", "00", " 1", "1.0", "0x1", "18446744073709551616"] {
+            assert_eq!(text.parse::<Nonce>(), Err(IdError::Number), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_from_json_is_checked_too() {
+        assert_eq!(serde_json::from_str::<EscrowId>(r#""7""#).unwrap().as_str(), "7");
+        assert_eq!(serde_json::to_string(&"v1".parse::<Version>().unwrap()).unwrap(), r#""v1""#);
+        assert_eq!(serde_json::from_str::<Epoch>("7").unwrap(), Epoch(7));
+        let said = serde_json::from_str::<EscrowId>(r#""../7""#).unwrap_err().to_string();
+        assert!(said.starts_with(&IdError::Escrow.to_string()), "{said}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What a session host decides, without doing anything.
 //!
 //! `ids` names things, `auth` tells who has signed a request, `request` reads it, `claim` says who may run an
-//! inference, `events` is what a client hears of it and what is stored of it, `diffs` is a session's history,
-//! `validation` says who checks an inference.
+//! inference, `sse` takes a model's answer apart, `events` is what a client hears of it and what is stored of it, `diffs`
+//! is a session's history, `validation` says who checks an inference.
+//!
+//! Every refusal is a value with a readable text and a `code` for programs.
 //!
 //! Must not live here: a clock, a socket, a database, randomness. Time is a parameter.
 

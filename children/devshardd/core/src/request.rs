@@ -1,4 +1,6 @@
 //! What a client asks for: the body of `POST /sessions/{id}/chat/completions`.
+//!
+//! Must not live here: how large a body may be, who sent it, and whether its diffs fit a history ([`crate::diffs`]).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +11,7 @@ use crate::ids::{InferenceId, Nonce};
 
 /// Diffs in one request, at most.
 pub const DIFFS: usize = 4_096;
-/// The name of a model, in bytes, at most.
+/// The name of a model, in characters, at most.
 pub const MODEL: usize = 256;
 
 /// A request that was understood.
@@ -39,18 +41,38 @@ pub struct Payload {
 /// What is wrong with a body, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    #[error("the body is not the JSON that is expected here")]
+    #[error("the body is not JSON")]
     Json(#[source] serde_json::Error),
-    #[error("{0}: not base64")]
-    Base64(String),
+    #[error("{place}: not of the kind that is expected here")]
+    Kind { place: String, source: serde_json::Error },
+    #[error("{0}: missing")]
+    Missing(String),
+    #[error("{place}: not base64")]
+    Base64 { place: String, source: base64::DecodeError },
     #[error("{place}: {problem}")]
     Bounds { place: String, problem: String },
+}
+
+impl RequestError {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            RequestError::Json(_) => "request_not_json",
+            RequestError::Kind { .. } => "request_wrong_kind",
+            RequestError::Missing(_) => "request_missing_field",
+            RequestError::Base64 { .. } => "request_not_base64",
+            RequestError::Bounds { .. } => "request_out_of_bounds",
+        }
+    }
 }
 
 impl Request {
     /// Reads a body. Fields that are not known are left alone: the upstream adds some.
     pub fn read(body: &[u8]) -> Result<Request, RequestError> {
-        let raw: Raw = serde_json::from_slice(body).map_err(RequestError::Json)?;
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let raw: Raw = serde_path_to_error::deserialize(&mut json).map_err(misread)?;
+        json.end().map_err(RequestError::Json)?;
         if raw.diffs.len() > DIFFS {
             return Err(bounds("diffs", format!("{} of them, and {DIFFS} may be", raw.diffs.len())));
         }
@@ -65,10 +87,12 @@ impl Request {
             }
             diffs.push(diff);
         }
-        if raw.nonce == 0 {
+        let nonce = required("nonce", raw.nonce)?;
+        if nonce == 0 {
             return Err(bounds("nonce", "a session begins with 1".to_owned()));
         }
-        Ok(Request { diffs, nonce: Nonce(raw.nonce), payload: raw.payload.read()?, stream: raw.stream.unwrap_or(true) })
+        let payload = required("payload", raw.payload)?.read()?;
+        Ok(Request { diffs, nonce: Nonce(nonce), payload, stream: raw.stream.unwrap_or(true) })
     }
 
     /// The inference that is asked for: one for each step.
@@ -82,14 +106,14 @@ impl Request {
 struct Raw {
     #[serde(default)]
     diffs: Vec<RawDiff>,
-    nonce: u64,
-    payload: RawPayload,
+    nonce: Option<u64>,
+    payload: Option<RawPayload>,
     stream: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct RawDiff {
-    nonce: u64,
+    nonce: Option<u64>,
     #[serde(default)]
     txs: String,
     #[serde(default)]
@@ -100,11 +124,11 @@ struct RawDiff {
 
 #[derive(Deserialize)]
 struct RawPayload {
-    prompt: String,
-    model: String,
+    prompt: Option<String>,
+    model: Option<String>,
     #[serde(default)]
     input_length: u64,
-    max_tokens: u32,
+    max_tokens: Option<u32>,
     #[serde(default)]
     started_at: i64,
     session_id: Option<String>,
@@ -114,7 +138,7 @@ impl RawDiff {
     fn read(&self, at: usize) -> Result<Diff, RequestError> {
         let of = |name: &str, text: &str| base64(&format!("diffs[{at}].{name}"), text);
         Ok(Diff {
-            nonce: Nonce(self.nonce),
+            nonce: Nonce(required(&format!("diffs[{at}].nonce"), self.nonce)?),
             txs: of("txs", &self.txs)?,
             user_sig: of("user_sig", &self.user_sig)?,
             post_state_root: of("post_state_root", &self.post_state_root)?,
@@ -124,25 +148,46 @@ impl RawDiff {
 
 impl RawPayload {
     fn read(self) -> Result<Payload, RequestError> {
-        if self.model.is_empty() || self.model.len() > MODEL {
-            return Err(bounds("payload.model", format!("the name of a model has 1 to {MODEL} bytes")));
+        let prompt = required("payload.prompt", self.prompt)?;
+        let model = required("payload.model", self.model)?;
+        if !(1..=MODEL).contains(&model.chars().count()) {
+            return Err(bounds("payload.model", format!("the name of a model has 1 to {MODEL} characters")));
         }
-        if self.max_tokens == 0 {
+        let max_tokens = required("payload.max_tokens", self.max_tokens)?;
+        if max_tokens == 0 {
             return Err(bounds("payload.max_tokens", "a model that may say nothing is not asked".to_owned()));
         }
         Ok(Payload {
-            prompt: base64("payload.prompt", &self.prompt)?,
-            model: self.model,
+            prompt: base64("payload.prompt", &prompt)?,
+            model,
             input_length: self.input_length,
-            max_tokens: self.max_tokens,
+            max_tokens,
             started_at: self.started_at,
             session_id: self.session_id,
         })
     }
 }
 
+fn misread(error: serde_path_to_error::Error<serde_json::Error>) -> RequestError {
+    let place = error.path().to_string();
+    let source = error.into_inner();
+    // Text that is no JSON is so as a whole, wherever the reader was. The path of the whole is a dot.
+    match source.classify() {
+        serde_json::error::Category::Data => {
+            RequestError::Kind { place: if place == "." { "the body".to_owned() } else { place }, source }
+        }
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+            RequestError::Json(source)
+        }
+    }
+}
+
+fn required<T>(place: &str, value: Option<T>) -> Result<T, RequestError> {
+    value.ok_or_else(|| RequestError::Missing(place.to_owned()))
+}
+
 fn base64(place: &str, text: &str) -> Result<Vec<u8>, RequestError> {
-    STANDARD.decode(text).map_err(|_| RequestError::Base64(place.to_owned()))
+    STANDARD.decode(text).map_err(|source| RequestError::Base64 { place: place.to_owned(), source })
 }
 
 fn bounds(place: &str, problem: String) -> RequestError {
@@ -164,26 +209,73 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_or_not_known_does_no_harm() {
+        let body = br#"{"nonce":7,"payload":{"prompt":"","model":"m","max_tokens":1,"new":[1]},"stream":false,"x":{}}"#;
+        let request = Request::read(body).unwrap();
+        assert_eq!((request.diffs.len(), request.stream, request.payload.session_id), (0, false, None));
+        let long = "\u{e9}".repeat(MODEL);
+        let body = format!(r#"{{"nonce":7,"payload":{{"prompt":"","model":"{long}","max_tokens":1}}}}"#);
+        assert_eq!(Request::read(body.as_bytes()).unwrap().payload.model, long);
+    }
+
+    /// A body whose payload has this in the place of one field.
+    fn with(name: &str, value: &str) -> String {
+        let fields = [("prompt", r#""aGk=""#), ("model", r#""m""#), ("max_tokens", "1")];
+        let fields = fields.map(|(field, usual)| format!(r#""{field}":{}"#, if field == name { value } else { usual }));
+        format!(r#"{{"nonce":1,"payload":{{{}}}}}"#, fields.join(","))
+    }
+
+    fn with_diffs(diffs: &str) -> String {
+        with("", "").replacen('{', &format!(r#"{{"diffs":[{diffs}],"#), 1)
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
-        let payload = r#""payload":{"prompt":"","model":"m","max_tokens":1}"#;
-        for (body, expected) in [
-            (format!(r#"{{"nonce":0,{payload}}}"#), "nonce: a session begins with 1"),
-            (format!(r#"{{"nonce":1,"diffs":[{{"nonce":1,"txs":"*"}}],{payload}}}"#), "diffs[0].txs: not base64"),
+        let many = vec![r#"{"nonce":1}"#; DIFFS + 1].join(",");
+        let long = format!(r#""{}""#, "m".repeat(MODEL + 1));
+        for (body, code, expected) in [
+            (String::new(), "request_not_json", "the body is not JSON"),
+            ("{".to_owned(), "request_not_json", "the body is not JSON"),
+            (with("", "") + "{}", "request_not_json", "the body is not JSON"),
+            ("7".to_owned(), "request_wrong_kind", "the body: not of the kind that is expected here"),
+            ("{}".to_owned(), "request_missing_field", "nonce: missing"),
+            (r#"{"nonce":1}"#.to_owned(), "request_missing_field", "payload: missing"),
+            (r#"{"nonce":-1}"#.to_owned(), "request_wrong_kind", "nonce: not of the kind that is expected here"),
+            (with("", "").replace(":1,", ":0,"), "request_out_of_bounds", "nonce: a session begins with 1"),
+            (with("prompt", "null"), "request_missing_field", "payload.prompt: missing"),
+            (with("prompt", r#""*""#), "request_not_base64", "payload.prompt: not base64"),
+            (with("model", "7"), "request_wrong_kind", "payload.model: not of the kind that is expected here"),
             (
-                format!(r#"{{"nonce":1,"diffs":[{{"nonce":2}},{{"nonce":2}}],{payload}}}"#),
-                "diffs[1].nonce: 2 follows 2: diffs are in order of their nonces",
+                with("model", r#""""#),
+                "request_out_of_bounds",
+                "payload.model: the name of a model has 1 to 256 characters",
             ),
             (
-                r#"{"nonce":1,"payload":{"prompt":"","model":"m","max_tokens":0}}"#.to_owned(),
+                with("model", &long),
+                "request_out_of_bounds",
+                "payload.model: the name of a model has 1 to 256 characters",
+            ),
+            (
+                with("max_tokens", "0"),
+                "request_out_of_bounds",
                 "payload.max_tokens: a model that may say nothing is not asked",
             ),
+            (with_diffs("{}"), "request_missing_field", "diffs[0].nonce: missing"),
             (
-                r#"{"nonce":1,"payload":{"prompt":"","model":"","max_tokens":1}}"#.to_owned(),
-                "payload.model: the name of a model has 1 to 256 bytes",
+                with_diffs(r#"{"nonce":1},{"nonce":"2"}"#),
+                "request_wrong_kind",
+                "diffs[1].nonce: not of the kind that is expected here",
             ),
-            ("{}".to_owned(), "the body is not the JSON that is expected here"),
+            (with_diffs(r#"{"nonce":1,"txs":"*"}"#), "request_not_base64", "diffs[0].txs: not base64"),
+            (
+                with_diffs(r#"{"nonce":2},{"nonce":2}"#),
+                "request_out_of_bounds",
+                "diffs[1].nonce: 2 follows 2: diffs are in order of their nonces",
+            ),
+            (with_diffs(&many), "request_out_of_bounds", "diffs: 4097 of them, and 4096 may be"),
         ] {
-            assert_eq!(Request::read(body.as_bytes()).unwrap_err().to_string(), expected, "{body}");
+            let said = Request::read(body.as_bytes()).unwrap_err();
+            assert_eq!((said.code(), said.to_string().as_str()), (code, expected), "{body:.80}");
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A lease in the place of record; whoever asks holds its row from the question to the answer, and takes the time from
 //! there too.
+//!
+//! Must not live here: what a check is, the place of record, and how a result gets to the chain.
 
 use crate::ids::{Epoch, OwnerId};
 
@@ -51,13 +53,25 @@ pub enum Refused {
     Done,
 }
 
+impl Refused {
+    /// As programs read it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Refused::NoLease => "validation_no_lease",
+            Refused::NotYours => "validation_not_yours",
+            Refused::Done => "validation_done",
+        }
+    }
+}
+
 /// What `me` does about an inference of `epoch`; `chain` is the epoch that runs, `ttl_ms` how long a lease is believed.
 #[must_use]
 pub fn acquire(lease: Option<&Lease>, epoch: Epoch, chain: Epoch, me: &OwnerId, now_ms: u64, ttl_ms: u64) -> Acquire {
     let is_over = chain > epoch;
     match lease.map(|lease| &lease.status) {
         Some(Status::Submitted | Status::Skipped) => Acquire::Done,
-        _ if is_over => Acquire::Skip,
+        None | Some(Status::Pending { .. }) if is_over => Acquire::Skip,
         None => Acquire::Insert,
         Some(Status::Pending { owner, .. }) if owner == me => Acquire::Mine,
         Some(Status::Pending { since_ms, .. }) if now_ms.saturating_sub(*since_ms) >= ttl_ms => Acquire::TakeOver,
@@ -80,48 +94,5 @@ pub fn release(lease: Option<&Lease>, me: &OwnerId) -> Result<(), Refused> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TTL: u64 = 1_000;
-
-    fn owner(name: &str) -> OwnerId {
-        name.parse().unwrap()
-    }
-
-    fn pending(name: &str, since_ms: u64) -> Lease {
-        Lease { epoch: Epoch(5), status: Status::Pending { owner: owner(name), since_ms } }
-    }
-
-    #[test]
-    fn one_checks_at_a_time_and_what_is_left_lying_is_taken_over() {
-        let me = owner("me");
-        let done = |status| Lease { epoch: Epoch(5), status };
-        for (lease, chain, now, expected) in [
-            (None, 5, 0, Acquire::Insert),
-            (None, 6, 0, Acquire::Skip),
-            (Some(pending("me", 0)), 5, 9_000, Acquire::Mine),
-            (Some(pending("you", 100)), 5, 1_099, Acquire::Held),
-            (Some(pending("you", 100)), 5, 1_100, Acquire::TakeOver),
-            (Some(pending("you", 100)), 6, 100, Acquire::Skip),
-            // A clock that went back takes nothing over.
-            (Some(pending("you", 100)), 5, 0, Acquire::Held),
-            (Some(done(Status::Submitted)), 5, 9_000, Acquire::Done),
-            (Some(done(Status::Submitted)), 6, 9_000, Acquire::Done),
-            (Some(done(Status::Skipped)), 6, 9_000, Acquire::Done),
-        ] {
-            let said = acquire(lease.as_ref(), Epoch(5), Epoch(chain), &me, now, TTL);
-            assert_eq!(said, expected, "{lease:?} at {now} in epoch {chain}");
-        }
-    }
-
-    #[test]
-    fn a_result_comes_from_its_holder_alone() {
-        let me = owner("me");
-        assert_eq!(submit(Some(&pending("me", 0)), &me), Ok(Status::Submitted));
-        assert_eq!(submit(Some(&pending("you", 0)), &me), Err(Refused::NotYours));
-        assert_eq!(submit(None, &me), Err(Refused::NoLease));
-        assert_eq!(release(Some(&Lease { epoch: Epoch(5), status: Status::Submitted }), &me), Err(Refused::Done));
-        assert_eq!(release(Some(&pending("me", 0)), &me), Ok(()));
-    }
-}
+#[path = "validation_tests.rs"]
+mod tests;

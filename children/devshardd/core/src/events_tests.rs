@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::sse::Parser;
+
+#[test]
+fn an_event_carries_its_cursor() {
+    let mut out = Vec::new();
+    write_event(&mut out, Cursor { inference: InferenceId(7), n: 3 }, b"a\nb");
+    assert_eq!(String::from_utf8(out).unwrap(), "id: 7:3\ndata: a\ndata: b\n\n");
+    assert_eq!("7:3".parse(), Ok(Cursor { inference: InferenceId(7), n: 3 }));
+    for text in ["", "7", ":3", "7:", "7:-1", "7:3:1", "7:4294967296", "07:3", "7:03", "7:+3", "-7:3"] {
+        assert_eq!(text.parse::<Cursor>(), Err(EventError::Cursor), "{text:?}");
+    }
+}
+
+#[test]
+fn an_early_end_says_why_and_leaves_the_cursor() {
+    let mut out = Vec::new();
+    write_end(&mut out, EndCode::OutcomeUncertain, "its host is gone");
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.starts_with("event: error\ndata: {\"error\":{\"code\":\"outcome_uncertain\""), "{text}");
+    assert!(!text.contains("id:") && text.ends_with("\n\n"), "{text}");
+    let mut out = Vec::new();
+    write_end(&mut out, EndCode::StillRunning, "a\nevent: \"b\"");
+    let said = Parser::default().push(&out).unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&said[0]).unwrap();
+    let expected = json!({"error": {"code": "still_running", "message": "a\nevent: \"b\"", "retry": true}});
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_payload_writes_no_fields_of_its_own() {
+    for (payload, expected) in [
+        (&b""[..], "data: \n\n"),
+        (b"a\r\nb\rc\nd", "data: a\ndata: b\ndata: c\ndata: d\n\n"),
+        (b"a\r\rid: 9:9\revent: error", "data: a\ndata: \ndata: id: 9:9\ndata: event: error\n\n"),
+        (b"a\n", "data: a\ndata: \n\n"),
+    ] {
+        let mut out = b"before".to_vec();
+        write_named_event(&mut out, Cursor { inference: InferenceId(7), n: 0 }, "x", payload);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("beforeid: 7:0\nevent: x\n{expected}"));
+    }
+}
+
+#[test]
+fn events_are_numbered_from_nought_and_go_on_behind_a_cursor() {
+    let mut out = Vec::new();
+    let mut writer = EventWriter::from_start(InferenceId(7));
+    writer.write(&mut out, b"a");
+    writer.write(&mut out, b"b");
+    assert_eq!(String::from_utf8(out).unwrap(), "id: 7:0\ndata: a\n\nid: 7:1\ndata: b\n\n");
+    assert_eq!(writer.next(), Cursor { inference: InferenceId(7), n: 2 });
+    assert_eq!(EventWriter::after(Cursor { inference: InferenceId(7), n: 4 }).next().n, 5);
+}
+
+/// What an event costs is what it writes: a stream has thousands.
+#[test]
+fn a_writer_grows_nothing_but_its_output() {
+    let mut out = Vec::with_capacity(256);
+    let before = out.as_ptr();
+    EventWriter::from_start(InferenceId(7)).write(&mut out, b"a\nb");
+    write_end(&mut out, EndCode::HostLost, "gone");
+    assert_eq!((out.as_ptr(), out.capacity()), (before, 256));
+}
+
+#[test]
+fn the_first_and_the_last_event_are_the_hosts() {
+    let receipt = Receipt {
+        state_sig: "YQ==".to_owned(),
+        state_hash: "Yg==".to_owned(),
+        nonce: Nonce(7),
+        receipt: "Yw==".to_owned(),
+        confirmed_at: 9,
+    };
+    let expected =
+        r#"{"devshard_receipt":{"state_sig":"YQ==","state_hash":"Yg==","nonce":7,"receipt":"Yw==","confirmed_at":9}}"#;
+    assert_eq!(String::from_utf8(receipt.payload()).unwrap(), expected);
+    assert_eq!(meta(&["YQ==".to_owned()]), br#"{"devshard_meta":{"mempool":["YQ=="]}}"#);
+    assert_eq!(meta(&[]), br#"{"devshard_meta":{"mempool":[]}}"#);
+}
+
+#[test]
+fn every_end_has_a_code_of_its_own() {
+    let codes: std::collections::BTreeSet<_> = EndCode::ALL.into_iter().map(EndCode::code).collect();
+    assert_eq!(codes.len(), EndCode::ALL.len());
+    assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+}
+
+#[test]
+fn a_replay_goes_on_behind_what_the_client_has() {
+    let mut record = Record::default();
+    assert!(["a", "b", "c"].iter().all(|payload| record.push(payload.as_bytes())));
+    let after = |cursor: Option<&str>| {
+        let cursor = cursor.map(|cursor| cursor.parse().unwrap());
+        let events = record.after(InferenceId(7), cursor).map_err(|error| error.code())?;
+        Ok(events.map(|(cursor, payload)| format!("{cursor}={}", String::from_utf8_lossy(payload))).collect::<Vec<_>>())
+    };
+    assert_eq!(after(None), Ok(vec!["7:0=a".to_owned(), "7:1=b".to_owned(), "7:2=c".to_owned()]));
+    assert_eq!(after(Some("7:1")), Ok(vec!["7:2=c".to_owned()]));
+    assert_eq!(after(Some("7:2")), Ok(vec![]));
+    for unknown in ["7:3", "7:4294967295", "8:1"] {
+        assert_eq!(after(Some(unknown)), Err("unknown_cursor"), "{unknown}");
+    }
+}
+
+#[test]
+fn a_record_that_is_cut_is_told() {
+    let mut record = Record::default();
+    assert!(record.push(b"one") && record.push(b"two"));
+    for cut in 2..record.bytes().len() {
+        let read = Record::read(record.bytes()[..cut].to_vec());
+        // Between two events nothing tells; the row says whether it is whole.
+        let is_between = cut == 1 + 4 + 3;
+        assert_eq!(read.is_err(), !is_between, "cut at {cut}");
+    }
+    assert_eq!(Record::read(vec![9]), Err(EventError::Format(9)));
+}
+
+proptest! {
+    #[test]
+    fn what_is_stored_is_what_was_said(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
+        let mut record = Record::default();
+        for payload in &payloads {
+            prop_assert!(record.push(payload));
+        }
+        let read = Record::read(record.bytes().to_vec()).unwrap();
+        prop_assert_eq!(&read, &record);
+        let again: Vec<Vec<u8>> = (0..).map_while(|n| read.get(n).map(<[u8]>::to_vec)).collect();
+        prop_assert_eq!(&again, &payloads);
+        prop_assert_eq!(read.hash(), record.hash());
+    }
+
+    /// A stream that is cut anywhere and resumed by its last whole event is the stream that was not cut.
+    #[test]
+    fn s02_a_stream_that_is_resumed_lacks_nothing(
+        payloads in prop::collection::vec("[a-z\n]{0,9}", 1..12),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let inference = InferenceId(7);
+        let mut record = Record::default();
+        prop_assert!(payloads.iter().all(|payload| record.push(payload.as_bytes())));
+        let mut whole = Vec::new();
+        for (cursor, payload) in record.after(inference, None).unwrap() {
+            write_event(&mut whole, cursor, payload);
+        }
+        let heard = &whole[..cut.index(whole.len() + 1)];
+        // What a client has of whole events, and the id of the last.
+        let end = heard.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+        let mut heard = heard[..end].to_vec();
+        let text = String::from_utf8(heard.clone()).unwrap();
+        let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
+        let cursor = last.map(|id| id.parse().unwrap());
+        let mut writer = cursor.map_or(EventWriter::from_start(inference), EventWriter::after);
+        for (_, payload) in record.after(inference, cursor).unwrap() {
+            writer.write(&mut heard, payload);
+        }
+        prop_assert_eq!(heard, whole);
+    }
+
+    #[test]
+    fn what_is_written_is_read_the_same(payload in "[a-z\r\n:{} ]{0,60}") {
+        let mut out = Vec::new();
+        write_event(&mut out, Cursor { inference: InferenceId(1), n: 0 }, payload.as_bytes());
+        let events = Parser::default().push(&out).unwrap();
+        // Of a line break, that it is one is kept, and not which.
+        let expected = payload.replace("\r\n", "\n").replace('\r', "\n");
+        prop_assert_eq!(events, vec![expected.into_bytes()]);
+    }
+}
