@@ -133,7 +133,10 @@ impl Peer {
         match &self.control {
             Control::Admin(address) => {
                 let mut stream = TcpStream::connect(address)?;
-                write!(stream, "PUT /v1/hosts/s{number}/drain HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+                write!(
+                    stream,
+                    "PUT /v1/hosts/s{number}/drain HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+                )?;
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer)?;
                 ensure!(answer.starts_with("HTTP/1.1 2"), "the router does not drain: {answer}");

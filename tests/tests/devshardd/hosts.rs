@@ -10,9 +10,9 @@ use crate::node::Node;
 use crate::releases::{Document, Release};
 
 /// The name of the version in every catalog here.
-pub(crate) const VERSION: &str = "v1";
+pub(crate) const VERSION: &str = "v0.3";
 /// Where a client finds it.
-pub(crate) const PREFIX: &str = "/v1";
+pub(crate) const PREFIX: &str = "/v0.3";
 
 /// What several hosts share, beside a database.
 pub(crate) struct Ground {

@@ -2,7 +2,7 @@
 
 use supervisor_protocol::Reason;
 
-use crate::client::{Asked, End, Session};
+use crate::client::{Asked, End, Session, told};
 use crate::hosts::{Ground, PREFIX, VERSION};
 use crate::http::{asks, whole};
 
@@ -34,7 +34,7 @@ async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
     assert_eq!(code(&asked, Some("1:99")).await, typed(200, "unknown_cursor"));
     assert_eq!(code(&asked, Some("2:1")).await, typed(400, "bad_cursor"));
     assert_eq!(code(&asked, Some("soon")).await, typed(400, "bad_cursor"));
-    let other = Session { escrow: "e-1".to_owned(), ..Session::new("e-2") };
+    let other = Session::of("e-1", "another");
     assert_eq!(code(&other.asks(PREFIX, 2, 5), None).await, typed(403, "not_owner"));
     assert_eq!(code(&session.asks_with(PREFIX, 1, 5, "other words"), None).await, typed(409, "diff_fork"));
     assert_eq!(code(&session.asks(PREFIX, 9, 5), None).await, typed(409, "diff_gap"));
@@ -60,7 +60,7 @@ async fn s02_s20_a_client_that_hangs_up_ends_nothing() {
     let asked = Session::new("e-1").asks(PREFIX, 1, 20);
     let (hangs_up, stays) = (asked.clone(), asked.clone());
     let (host, (sender, mut heard)) = (node.host, tokio::sync::mpsc::unbounded_channel());
-    let leaving = tokio::spawn(async move { hangs_up.resume(host, None, |n| drop(sender.send(n))).await });
+    let leaving = tokio::spawn(async move { hangs_up.resume(host, None, |n| told(&sender, n)).await });
     let staying = tokio::spawn(async move { stays.send(host).await });
     while heard.recv().await.is_some_and(|n| n < 3) {}
     leaving.abort();
@@ -84,11 +84,12 @@ async fn a_file_has_one_process_at_a_time() {
     let (host, session) = (node.host, Session::new("e-1"));
     let asked = session.asks(PREFIX, 1, 50);
     let (streaming, (sender, mut heard)) = (asked.clone(), tokio::sync::mpsc::unbounded_channel());
-    let streaming = tokio::spawn(async move { streaming.resume(host, None, |n| drop(sender.send(n))).await });
+    let streaming = tokio::spawn(async move { streaming.resume(host, None, |n| told(&sender, n)).await });
     assert!(heard.recv().await.is_some());
     ground.mirror.publish(&document.with(VERSION, &second));
-    // Nobody knows yet how long a stream takes here, so that it may be longer than a hold.
-    node.until_why(VERSION, |reason| matches!(reason, Reason::NeedsWindow { .. })).await;
+    // Nobody knows yet how long a stream takes here: it may be longer than requests may be held.
+    let waits = |reason: &Reason| matches!(reason, Reason::Quiescing { .. } | Reason::NeedsWindow { .. });
+    node.until_why(VERSION, waits).await;
     assert_eq!(streaming.await.unwrap().is_whole(50), Ok(()), "the wait cuts nothing");
     let after = node.until_settled(VERSION, &second.sha256).await;
     assert_ne!(before.pid, after.pid);
@@ -120,4 +121,3 @@ async fn what_is_not_held_is_not_admitted_while_sessions_drain() {
     assert_eq!(refused.status, 503, "{refused:?}");
     node.end().await;
 }
-

@@ -4,7 +4,7 @@
 use test_postgres::Postgres;
 use tokio::task::JoinSet;
 
-use crate::client::{Asked, End, Heard, Session};
+use crate::client::{Asked, End, Heard, Session, told};
 use crate::hosts::{Ground, PREFIX, VERSION};
 
 const STREAMS: usize = 300;
@@ -29,7 +29,7 @@ async fn s01_generations_overlap_on_one_database() {
     let mut streaming = JoinSet::new();
     for (at, asked) in asked.iter().cloned().enumerate() {
         let sender = sender.clone();
-        streaming.spawn(async move { (at, asked.resume(host, None, |n| drop(sender.send((at, n)))).await) });
+        streaming.spawn(async move { (at, asked.resume(host, None, |n| told(&sender, (at, n))).await) });
     }
     // Every stream has begun to say something.
     let mut open = 0;
@@ -85,7 +85,7 @@ async fn s01_s02_a_host_is_killed_under_its_streams() {
     let (host, mut streaming) = (dies.host, JoinSet::new());
     for asked in asked.iter().cloned() {
         let sender = sender.clone();
-        streaming.spawn(async move { (asked.clone(), asked.resume(host, None, |n| drop(sender.send(n))).await) });
+        streaming.spawn(async move { (asked.clone(), asked.resume(host, None, |n| told(&sender, n)).await) });
     }
     let mut open = 0;
     while open < asked.len() {
@@ -128,7 +128,7 @@ async fn a_database_that_comes_and_goes_cuts_nothing() {
     let mut streaming = JoinSet::new();
     for asked in asked.iter().cloned() {
         let sender = sender.clone();
-        streaming.spawn(async move { asked.resume(host, None, |n| drop(sender.send(n))).await });
+        streaming.spawn(async move { asked.resume(host, None, |n| told(&sender, n)).await });
     }
     let mut open = 0;
     while open < asked.len() {
@@ -137,7 +137,10 @@ async fn a_database_that_comes_and_goes_cuts_nothing() {
     postgres.kill().unwrap();
     node.until_ready(|all| all.slots.iter().all(|slot| !slot.ready)).await;
     let refused = Session::new("meanwhile").asks(PREFIX, 1, 2).send(host).await;
-    assert!(matches!(&refused.end, End::Typed(code) if code == "storage_unavailable" || code.contains("no_version")), "{refused:?}");
+    assert!(
+        matches!(&refused.end, End::Typed(code) if code == "storage_unavailable" || code.contains("no_version")),
+        "{refused:?}"
+    );
     postgres.resume().unwrap();
     node.until_ready(|all| all.slots.iter().all(|slot| slot.ready)).await;
     postgres.freeze(true).unwrap();
@@ -176,4 +179,3 @@ async fn s17_a_host_on_a_copy_is_not_ready() {
         node.end().await;
     }
 }
-

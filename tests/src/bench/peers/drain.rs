@@ -100,9 +100,8 @@ async fn placed(address: SocketAddr) -> anyhow::Result<Vec<usize>> {
 /// To which origin this session goes.
 async fn ask(address: SocketAddr, session: &str) -> anyhow::Result<usize> {
     let mut stream = connect(address).await?;
-    let request = format!(
-        "GET /v1/sessions/{session}/small HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n"
-    );
+    let request =
+        format!("GET /v1/sessions/{session}/small HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
