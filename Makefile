@@ -17,11 +17,12 @@ need: # what a build needs, said in one line when it is missing
 release: need ## build the release binaries into target/release
 	$(CARGO) build --release --workspace --bins
 
-faults: need ## build a versiond that can break its own guards into target/faults/release
+faults: need ## build a versiond and a devshardd that can break their own guards into target/faults/release
 	@# In the release folder, so that no dependency is built twice; then the release is put back.
-	$(CARGO) build --release -p versiond --features faults
+	$(CARGO) build --release -p versiond -p devshardd --features versiond/faults,devshardd/faults
 	install -D $(TARGET)/release/versiond $(TARGET)/faults/release/versiond
-	$(CARGO) build --release -p versiond
+	install -D $(TARGET)/release/devshardd $(TARGET)/faults/release/devshardd
+	$(CARGO) build --release -p versiond -p devshardd
 
 demo: release ## roll a child 20 times, then empty, kill and roll three hosts behind two routers, all under load
 	$(TARGET)/release/versiond-demo
@@ -33,7 +34,7 @@ test: need ## run every check; ends with a table of what ran and what was skippe
 lint: need ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p versiond -p versiond-simulation --features versiond/faults,versiond-simulation/faults --all-targets -- -D warnings
+	$(CARGO) clippy -p versiond -p versiond-simulation -p devshardd --features versiond/faults,versiond-simulation/faults,devshardd/faults --all-targets -- -D warnings
 
 bench: release ## measure; prints two tables, and writes target/bench.json and target/bench-peers.json
 	$(TARGET)/release/versiond-bench

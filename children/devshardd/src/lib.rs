@@ -53,6 +53,8 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
     };
     let storage = Storage::open(&config.database, owner()?, config.fault, waiting).await?;
     host::begin_life(&storage).await?;
+    let database = storage.uuid().await?;
+    tracing::info!(database, owner = %storage.me(), "the place of record is open");
     tokio::spawn(host::stay_alive(storage.clone()));
     let peers = Peers::new(config.peers)?;
     readiness.initializing("other hosts are asked whether they read what is written here");

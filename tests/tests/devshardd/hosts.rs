@@ -1,10 +1,11 @@
 //! Session hosts under versiond: what their configuration says, and what the engine has run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use camino::Utf8PathBuf;
 
-use crate::common::release;
+use crate::common::{release, target};
 use crate::mirror::Mirror;
 use crate::node::Node;
 use crate::releases::{Document, Release};
@@ -29,7 +30,18 @@ impl Ground {
 
     /// A build of devshardd: with another mark it is another artifact, with the same program in it.
     pub(crate) fn build(&self, mark: &str) -> Release {
-        let mut program = std::fs::read(release("devshardd")).unwrap();
+        self.build_of(&release("devshardd"), mark)
+    }
+
+    /// The same, that can break its own guards.
+    pub(crate) fn faulty_build(&self) -> Release {
+        let program = target().join("faults/release/devshardd");
+        assert!(program.is_file(), "{} is missing: `make faults` builds it", program.display());
+        self.build_of(&program, "")
+    }
+
+    fn build_of(&self, program: &Path, mark: &str) -> Release {
+        let mut program = std::fs::read(program).unwrap();
         program.extend_from_slice(mark.as_bytes());
         self.mirror.offer_program(program)
     }

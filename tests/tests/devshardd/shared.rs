@@ -6,6 +6,8 @@ use tokio::task::JoinSet;
 
 use crate::client::{Asked, End, Heard, Session, told};
 use crate::hosts::{Ground, PREFIX, VERSION};
+use crate::node::Node;
+use crate::releases::Release;
 
 const STREAMS: usize = 300;
 const TOKENS: u32 = 60;
@@ -60,6 +62,51 @@ async fn s01_generations_overlap_on_one_database() {
 
 fn asked_by(sessions: usize) -> Vec<Asked> {
     (0..sessions).map(|number| Session::new(&format!("s-{number}")).asks(PREFIX, 1, TOKENS)).collect()
+}
+
+/// Two hosts are asked for the same inferences at the same time, as by two routers that see the hosts otherwise: the
+/// model is asked once for each. Without claims it is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s01_two_owners_run_an_inference_once() {
+    let postgres = Postgres::start().unwrap();
+    let honest = asked_of_two(&postgres, "honest", |ground: &Ground| ground.build("first"), "").await;
+    assert_eq!(honest, Vec::<String>::new());
+    let fault = "DEVSHARD_FAULT = \"no-claim\"\n";
+    let sabotaged = asked_of_two(&postgres, "sabotaged", Ground::faulty_build, fault).await;
+    assert!(!sabotaged.is_empty(), "without claims nothing ran twice, so that this test sees nothing");
+}
+
+/// Which inferences two hosts have run twice.
+async fn asked_of_two(
+    postgres: &Postgres,
+    database: &str,
+    build: impl Fn(&Ground) -> Release,
+    more: &str,
+) -> Vec<String> {
+    let ground = Ground::new().await;
+    ground.publish(&build(&ground));
+    let url = postgres.create(database).unwrap();
+    let nodes = [ground.host(Some(&url), more), ground.host(Some(&url), more)];
+    nodes.iter().for_each(Node::start);
+    let mut asking = JoinSet::new();
+    for node in &nodes {
+        node.until_ready(|all| all.ready).await;
+    }
+    for number in 0..20 {
+        let asked = Session::new(&format!("s-{number}")).asks(PREFIX, 1, 10);
+        for host in nodes.each_ref().map(|node| node.host) {
+            let asked = asked.clone();
+            asking.spawn(async move { asked.send(host).await });
+        }
+    }
+    while let Some(ended) = asking.join_next().await {
+        assert_eq!(ended.unwrap().is_whole(10), Ok(()));
+    }
+    for node in nodes {
+        node.end().await;
+    }
+    assert_eq!(ground.runs().len(), 20);
+    ground.doubled()
 }
 
 /// A host is killed in the middle of its streams: each client goes on at another host by its cursor. What was stored it
