@@ -24,9 +24,10 @@ faults: need ## build a versiond and a devshardd that can break their own guards
 	install -D $(TARGET)/release/devshardd $(TARGET)/faults/release/devshardd
 	$(CARGO) build --release -p versiond -p devshardd
 
-demo: release ## roll a child 20 times, then empty, kill and roll three hosts behind two routers, all under load
+demo: release ## roll a child 20 times, then empty, kill and roll three hosts behind two routers, then roll a session host, all under load
 	$(TARGET)/release/versiond-demo
 	$(TARGET)/release/versiond-demo-fleet
+	$(TARGET)/release/versiond-demo-sessions
 
 test: need ## run every check; ends with a table of what ran and what was skipped
 	./tests/run
@@ -36,9 +37,10 @@ lint: need ## formatting and clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p versiond -p versiond-simulation -p devshardd --features versiond/faults,versiond-simulation/faults,devshardd/faults --all-targets -- -D warnings
 
-bench: release ## measure; prints two tables, and writes target/bench.json and target/bench-peers.json
+bench: release ## measure; prints three tables, and writes bench.json, bench-peers.json and bench-sessions.json into target
 	$(TARGET)/release/versiond-bench
 	$(TARGET)/release/versiond-bench-peers
+	$(TARGET)/release/versiond-bench-sessions
 
 soak: release ## hold 9,000 event streams open through one router for ten minutes, under drains and swaps
 	$(TARGET)/release/versiond-demo-soak

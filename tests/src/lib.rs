@@ -27,6 +27,7 @@ pub mod processes;
 pub mod report;
 pub mod sabotage;
 pub mod scenario;
+pub mod sessions;
 pub mod stand;
 pub mod supervisor;
 pub mod tally;

@@ -12,6 +12,7 @@ pub mod load;
 pub mod peers;
 pub mod proc;
 pub mod proxied;
+pub mod sessions;
 pub mod streams;
 mod table;
 

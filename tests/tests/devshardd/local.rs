@@ -2,9 +2,9 @@
 
 use supervisor_protocol::Reason;
 
-use crate::client::{Asked, End, Session, told};
 use crate::hosts::{Ground, PREFIX, VERSION};
 use crate::http::{asks, whole};
+use versiond_demo::sessions::client::{Asked, End, Session, told};
 
 /// What a client hears, in which order, and what it is told of its mistakes.
 #[tokio::test]

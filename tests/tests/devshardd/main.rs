@@ -1,7 +1,7 @@
 //! devshardd as hosts run it: under versiond, in a file of its own and on a shared Postgres, replaced and killed under
 //! streams.
 //!
-//! [`client`] is a client written from the contract, [`hosts`] what the hosts are told and what the engine has run.
+//! [`hosts`] is what the hosts are told and what the engine has run; the client is `versiond_demo::sessions::client`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -24,7 +24,6 @@ mod releases;
 #[path = "../daemon/tools.rs"]
 mod tools;
 
-mod client;
 mod hosts;
 mod local;
 mod shared;

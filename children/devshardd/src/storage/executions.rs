@@ -51,6 +51,30 @@ struct Found {
     now_ms: u64,
 }
 
+impl Edge<'_> {
+    /// Where it leads.
+    fn of(self, row: Option<&Row>, holder: &Holder) -> Result<Row, Refused> {
+        match self {
+            Edge::Dispatch => claim::dispatch(row, holder),
+            Edge::Complete(_) => claim::complete(row, holder),
+            Edge::Abandon => claim::abandon(row, holder),
+            Edge::GiveUp => claim::give_up(row, holder),
+        }
+    }
+
+    /// The sabotage: it leads there from everywhere, save from a result.
+    #[cfg(feature = "faults")]
+    fn unheeding(self, row: Option<&Row>, holder: &Holder) -> Result<Row, Refused> {
+        match (self, row) {
+            (_, Some(Row::Completed { .. })) => Err(Refused::AlreadyCompleted),
+            (Edge::Dispatch, _) => Ok(Row::Dispatched { holder: holder.clone() }),
+            (Edge::Complete(_), _) => Ok(Row::Completed { fence: holder.fence }),
+            (Edge::Abandon, _) => Ok(Row::Abandoned { fence: holder.fence }),
+            (Edge::GiveUp, _) => Ok(Row::Uncertain { fence: holder.fence }),
+        }
+    }
+}
+
 impl Storage {
     /// Asks for an inference that does not run here, and takes it if it is free.
     pub async fn claim(&self, key: &ExecutionKey) -> Result<Claimed, StorageError> {
@@ -91,11 +115,14 @@ impl Storage {
         let mut transaction = self.begin().await?;
         let found = self.find(&mut transaction, key).await?;
         let row = found.row.as_ref();
-        let (next, result) = match edge {
-            Edge::Dispatch => (claim::dispatch(row, holder)?, None),
-            Edge::Complete(record) => (claim::complete(row, holder)?, Some(record)),
-            Edge::Abandon => (claim::abandon(row, holder)?, None),
-            Edge::GiveUp => (claim::give_up(row, holder)?, None),
+        let result = match edge {
+            Edge::Complete(record) => Some(record),
+            Edge::Dispatch | Edge::Abandon | Edge::GiveUp => None,
+        };
+        let next = match self.fault {
+            Fault::None => edge.of(row, holder)?,
+            #[cfg(feature = "faults")]
+            Fault::NoClaim => edge.unheeding(row, holder)?,
         };
         self.write(&mut transaction, key, true, &next, result).await?;
         transaction.commit().await.map_err(StorageError::Database)?;
