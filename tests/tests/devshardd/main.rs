@@ -24,6 +24,7 @@ mod releases;
 #[path = "../daemon/tools.rs"]
 mod tools;
 
+mod fleet;
 mod hosts;
 mod local;
 mod shared;
