@@ -45,7 +45,7 @@ async fn s01_s02_f49_a_host_and_the_database_fail_behind_two_routers() {
     let router = Utf8PathBuf::try_from(release("versiond-router")).unwrap();
     let routers = ["one", "two"].map(|name| Router::start(&router, &folder.join(name), name, &members).unwrap());
     for router in &routers {
-        until_placed(router).await;
+        until_placed(router, nodes.len()).await;
     }
 
     let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
@@ -136,15 +136,18 @@ async fn to_the_end(asked: &Asked, way: std::net::SocketAddr, first: &Heard) -> 
     }
 }
 
-/// Waits until the router would send a session somewhere.
-async fn until_placed(router: &Router) {
+/// Waits until the router would send a session to any of so many hosts.
+async fn until_placed(router: &Router, hosts: usize) {
     let begun = Instant::now();
     loop {
-        let answer = crate::http::get(router.address, "/readyz").await;
-        if answer.is_ok_and(|answer| answer.status == 200) {
+        let seen = router.hosts().await;
+        if seen
+            .as_ref()
+            .is_ok_and(|seen| seen.len() == hosts && seen.iter().all(|host| host.role.as_deref() == Some("ready")))
+        {
             return;
         }
-        assert!(begun.elapsed() < WITHIN, "{} is not ready", router.name);
+        assert!(begun.elapsed() < WITHIN, "{} is not ready: {seen:?}", router.name);
         tokio::time::sleep(AGAIN).await;
     }
 }
