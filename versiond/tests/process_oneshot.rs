@@ -58,10 +58,10 @@ async fn f42_it_has_an_empty_folder_of_its_own_and_an_empty_environment() {
 async fn f09_programs_that_say_nothing_of_the_contract_are_told_apart() {
     let spawner = quiet_spawner();
     // It complains about the flag and exits normally.
-    assert!(matches!(describe(&spawner, &sealed("/bin/sleep")).await, Err(DescribeError::Unsupported)));
+    assert!(matches!(describe(&spawner, &sealed("/bin/sleep"), &[]).await, Err(DescribeError::Unsupported)));
     // It takes the flag for text.
-    assert!(matches!(describe(&spawner, &sealed("/bin/echo")).await, Err(DescribeError::Malformed(_))));
-    let nothing = describe(&spawner, &sealed("/bin/true")).await;
+    assert!(matches!(describe(&spawner, &sealed("/bin/echo"), &[]).await, Err(DescribeError::Malformed(_))));
+    let nothing = describe(&spawner, &sealed("/bin/true"), &[]).await;
     assert!(matches!(nothing, Err(DescribeError::Failed(OneshotError::Empty))), "{nothing:?}");
 }
 

@@ -262,6 +262,20 @@ pub async fn stay_alive(storage: Storage) {
     }
 }
 
+impl Host {
+    /// Once this process is to stop and nothing is under way here any more, it says that it is gone.
+    pub async fn leave(self, life: tokio::task::JoinHandle<()>) {
+        self.inner.context.stopping().await;
+        while self.under_way() > 0 {
+            tokio::time::sleep(RETRY).await;
+        }
+        life.abort();
+        if let Err(error) = self.inner.storage.resign().await {
+            tracing::warn!(error = %chain(&error), "the lease of this process ends by itself");
+        }
+    }
+}
+
 /// The first lease, without which nothing may be claimed.
 pub async fn begin_life(storage: &Storage) -> Result<(), StorageError> {
     storage.renew().await

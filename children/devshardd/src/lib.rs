@@ -55,7 +55,7 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
     host::begin_life(&storage).await?;
     let database = storage.uuid().await?;
     tracing::info!(database, owner = %storage.me(), "the place of record is open");
-    tokio::spawn(host::stay_alive(storage.clone()));
+    let life = tokio::spawn(host::stay_alive(storage.clone()));
     let peers = Peers::new(config.peers)?;
     readiness.initializing("other hosts are asked whether they read what is written here");
     peers.ask(&storage).await?;
@@ -78,6 +78,7 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
     tokio::spawn(backend::follow("database", readiness, health, probe));
 
     let host = Host::new(context.clone(), storage.clone(), config.engine, counters.clone());
+    tokio::spawn(host.clone().leave(life));
     let version = context.identity().version.as_ref().map_or_else(|| "standalone".to_owned(), ToString::to_string);
     Ok(app::router(App {
         context,

@@ -123,7 +123,7 @@ async fn what_a_dead_host_leaves(place: &Place) {
     let (a, b) = (place.host("a").await, place.host("b").await);
     let take = async |host: &Storage, inference| match host.claim(&key(inference)).await.unwrap() {
         Claimed::Taken(holder) => holder,
-        other => panic!("{other:?}"),
+        other @ (Claimed::Wait(_) | Claimed::Done(_) | Claimed::Uncertain) => panic!("{other:?}"),
     };
     let claimed = take(&a, 1).await;
     let dispatched = take(&a, 2).await;

@@ -70,9 +70,11 @@ impl Settings {
         self.text(name).map(read).transpose()
     }
 
-    /// What the file holds that this variable names, without white space at its ends.
+    /// What the file holds that this variable names, without white space at its ends. A path that begins at no root is
+    /// that of a credential, in the folder that the supervisor gives (`CREDENTIALS_DIRECTORY`).
     pub fn file(&self, name: &'static str) -> Result<Option<String>, SettingError> {
-        let Some(path) = self.text(name).map(PathBuf::from) else { return Ok(None) };
+        let Some(path) = self.text(name) else { return Ok(None) };
+        let path = self.text("CREDENTIALS_DIRECTORY").map_or_else(PathBuf::new, PathBuf::from).join(path);
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(source) => Err(SettingError::Unreadable { name, path, source }),
@@ -134,6 +136,8 @@ mod tests {
         assert_eq!(of("").needed("DEVSHARD_X").unwrap_err().to_string(), "DEVSHARD_X is not set");
         let error = of("many").value::<u16>("DEVSHARD_X").unwrap_err();
         assert_eq!(error.to_string(), "DEVSHARD_X: invalid digit found in string: `many`");
+        let both = Settings::new(|name| Some(if name == "DEVSHARD_X" { "key" } else { "/given" }.to_owned()));
+        assert_eq!(both.file("DEVSHARD_X").unwrap_err().to_string(), "DEVSHARD_X: /given/key cannot be read");
         let error = of("/nowhere/key").file("DEVSHARD_X").unwrap_err();
         assert_eq!(error.to_string(), "DEVSHARD_X: /nowhere/key cannot be read");
     }

@@ -1,6 +1,7 @@
 //! Sessions in Postgres, with several processes at once: generations that overlap, hosts that are killed, a database
 //! that comes and goes.
 
+use supervisor_protocol::admin::Phase;
 use test_postgres::Postgres;
 use tokio::task::JoinSet;
 
@@ -39,6 +40,13 @@ async fn s01_generations_overlap_on_one_database() {
         open += usize::from(begun.recv().await.is_some_and(|(_, n)| n == 2));
     }
     ground.mirror.publish(&document.with(VERSION, &second));
+    // The build has said by its settings that its state is shared: the new one serves while the old one streams.
+    node.until(|status| {
+        let generations = status.slots.iter().flat_map(|slot| &slot.generations);
+        let (new, old): (Vec<_>, Vec<_>) = generations.partition(|found| found.sha256.to_string() == second.sha256);
+        new.iter().any(|new| new.phase == Phase::Serving) && old.iter().any(|old| old.inflight > 0)
+    })
+    .await;
     let mut heard: Vec<Option<Heard>> = vec![None; STREAMS];
     let listening = async {
         while let Some(ended) = streaming.join_next().await {

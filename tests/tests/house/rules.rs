@@ -66,7 +66,7 @@ impl Manifest {
 }
 
 pub(crate) fn is_core(path: &str) -> bool {
-    path.split('/').nth(1) == Some("core")
+    path.split('/').skip(1).take(2).any(|folder| folder == "core")
 }
 
 /// Who may depend on whom. `workspace` holds the names of all packages of the house.
