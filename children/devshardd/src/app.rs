@@ -2,6 +2,7 @@
 //!
 //! Must not live here: how an inference is run, and how anything is stored.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -189,26 +190,30 @@ impl App {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct From {
-    #[serde(default)]
-    from: u64,
+/// What a question names behind its `?`.
+type Named = BTreeMap<String, String>;
+
+fn number(named: &Named, name: &'static str) -> Result<u64, Refusal> {
+    named.get(name).and_then(|text| text.parse().ok()).ok_or(Refusal::Parameter(name))
 }
 
-async fn diffs(State(app): Shared, Path(id): Path<String>, Query(page): Query<From>) -> Response<Body> {
+/// `?from=&to=`, both included: at most a page of them.
+async fn diffs(State(app): Shared, Path(id): Path<String>, Query(named): Query<Named>) -> Response<Body> {
     let read = async {
+        let (from, to) = (Nonce(number(&named, "from")?), Nonce(number(&named, "to")?));
         let session = app.known(&id).await?;
-        let diffs = app.storage.diffs(&session, Nonce(page.from)).await?;
+        let diffs = app.storage.diffs(&session, from, to).await?;
+        let coded = |bytes: &[u8]| STANDARD.encode(bytes);
         let diffs: Vec<_> = diffs
             .iter()
             .map(|(diff, state_hash)| {
-                json!({
-                    "nonce": diff.nonce, "txs": STANDARD.encode(&diff.txs), "user_sig": STANDARD.encode(&diff.user_sig),
-                    "post_state_root": STANDARD.encode(&diff.post_state_root), "state_hash": STANDARD.encode(state_hash),
-                })
+                let root = coded(&diff.post_state_root);
+                let (txs, signature) = (coded(&diff.txs), coded(&diff.user_sig));
+                let diff = json!({"nonce": diff.nonce, "txs": txs, "user_sig": signature, "post_state_root": root});
+                json!({"diff": diff, "state_hash": coded(state_hash)})
             })
             .collect();
-        Ok(Json(json!({"diffs": diffs, "latest_nonce": session.latest})).into_response())
+        Ok(Json(diffs).into_response())
     };
     read.await.unwrap_or_else(|refusal| app.refused(refusal))
 }
@@ -216,16 +221,19 @@ async fn diffs(State(app): Shared, Path(id): Path<String>, Query(page): Query<Fr
 /// What is not on the chain yet. Nothing is gathered here: what a session owes goes out by its diffs.
 async fn mempool(State(app): Shared, Path(id): Path<String>) -> Response<Body> {
     match app.known(&id).await {
-        Ok(_) => Json(json!({"mempool": []})).into_response(),
+        Ok(_) => Json(json!({"txs": []})).into_response(),
         Err(refusal) => app.refused(refusal),
     }
 }
 
-async fn signatures(State(app): Shared, Path(id): Path<String>) -> Response<Body> {
-    match app.known(&id).await {
-        Ok(session) => Json(json!({"nonce": session.latest, "signatures": []})).into_response(),
-        Err(refusal) => app.refused(refusal),
-    }
+/// `?nonce=`: by slot of the group. This host knows of no group, and has none.
+async fn signatures(State(app): Shared, Path(id): Path<String>, Query(named): Query<Named>) -> Response<Body> {
+    let read = async {
+        number(&named, "nonce")?;
+        app.known(&id).await?;
+        Ok(Json(json!({"signatures": {}})).into_response())
+    };
+    read.await.unwrap_or_else(|refusal| app.refused(refusal))
 }
 
 #[derive(serde::Deserialize)]

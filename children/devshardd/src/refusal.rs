@@ -47,6 +47,8 @@ pub enum Refusal {
     OtherEpoch { bound: u64, escrow: u64 },
     #[error("the diffs do not follow what is stored")]
     Diff(#[source] DiffError),
+    #[error("`{0}` is to be a whole number")]
+    Parameter(&'static str),
     #[error("this service does not rebuild that")]
     NotRebuilt,
     #[error("the place of record does not answer")]
@@ -72,6 +74,7 @@ impl Refusal {
             Refusal::OtherEpoch { .. } => "epoch_conflict",
             Refusal::Diff(DiffError::Fork(_)) => "diff_fork",
             Refusal::Diff(DiffError::Gap { .. } | DiffError::Zero) => "diff_gap",
+            Refusal::Parameter(_) => "bad_parameter",
             Refusal::NotRebuilt => "not_rebuilt",
             Refusal::Storage(_) => "storage_unavailable",
         }
@@ -84,9 +87,10 @@ impl Refusal {
             | Refusal::Request(_)
             | Refusal::Cursor(_)
             | Refusal::OtherInference { .. }
-            | Refusal::Unsigned(_) => StatusCode::BAD_REQUEST,
+            | Refusal::Parameter(_) => StatusCode::BAD_REQUEST,
+            Refusal::Unsigned(_) | Refusal::Nobody(_) => StatusCode::UNAUTHORIZED,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::Nobody(_) | Refusal::NotOwner | Refusal::UnknownEscrow => StatusCode::FORBIDDEN,
+            Refusal::NotOwner | Refusal::UnknownEscrow => StatusCode::FORBIDDEN,
             Refusal::UnknownSession => StatusCode::NOT_FOUND,
             Refusal::OtherVersion { .. } | Refusal::OtherEpoch { .. } | Refusal::Diff(_) => StatusCode::CONFLICT,
             Refusal::NotRebuilt => StatusCode::NOT_IMPLEMENTED,

@@ -186,7 +186,8 @@ async fn a_history_does_not_fork(place: &Place) {
     // All or none.
     let mixed = a.append(&session, &[diff(4, "d"), diff(6, "f")]).await;
     assert!(matches!(mixed, Err(AppendError::Diff(DiffError::Gap { .. }))));
-    let stored: Vec<_> = a.diffs(&session, Nonce(2)).await.unwrap().into_iter().map(|(diff, _)| diff).collect();
+    let stored: Vec<_> =
+        a.diffs(&session, Nonce(2), Nonce(9)).await.unwrap().into_iter().map(|(diff, _)| diff).collect();
     assert_eq!(stored, vec![diff(2, "b"), diff(3, "c")]);
     assert_eq!(b.session(&id).await.unwrap().unwrap().latest, Nonce(3));
     let empty = b.bind(&escrow("e-2"), &binding("v1")).await.unwrap();
@@ -239,7 +240,7 @@ async fn an_epoch_is_forgotten(place: &Place) {
     assert!(host.prune(Epoch(4)).await.unwrap() > 0);
     assert_eq!(host.session(&escrow("old")).await.unwrap(), None);
     let kept = host.session(&escrow("new")).await.unwrap().unwrap();
-    assert_eq!(host.diffs(&kept, Nonce(0)).await.unwrap().len(), 1);
+    assert_eq!(host.diffs(&kept, Nonce(0), Nonce(9)).await.unwrap().len(), 1);
     // An epoch that comes again has its tables again.
     let again = Binding { epoch: Epoch(3), ..binding("v1") };
     host.bind(&escrow("old"), &again).await.unwrap();

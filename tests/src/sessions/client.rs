@@ -97,11 +97,21 @@ impl Session {
         digest.update(at.to_be_bytes());
         let (signature, recovery) = self.key.sign_prehash_recoverable(&digest.finalize()).expect("a hash is signed");
         let bytes = [signature.to_bytes().as_slice(), &[recovery.to_byte()]].concat();
-        Asked { path: path.to_owned(), body: body.into(), signature: STANDARD.encode(bytes), timestamp: at.to_string() }
+        Asked {
+            path: path.to_owned(),
+            body: body.into(),
+            signature: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            timestamp: at.to_string(),
+        }
     }
 }
 
 impl Asked {
+    /// Spoils the signature, so that it cannot be read as one.
+    pub fn forge(&mut self) {
+        self.signature.truncate(7);
+    }
+
     /// Sends it to this host, and listens to the end.
     pub async fn send(&self, host: SocketAddr) -> Heard {
         self.resume(host, None, |_| {}).await

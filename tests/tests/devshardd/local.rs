@@ -44,8 +44,14 @@ async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
     assert_eq!(code(&session.sign(&path, large), None).await, typed(413, "body_too_large"));
     let stranger = format!("{PREFIX}/sessions/e-2/chat/completions");
     assert_eq!(code(&session.sign(&stranger, "{}".to_owned()), None).await.0, 400);
-    let diffs: serde_json::Value = node.get(&format!("{PREFIX}/sessions/e-1/diffs")).await.json();
-    assert_eq!((diffs["latest_nonce"].as_u64(), diffs["diffs"].as_array().map(Vec::len)), (Some(1), Some(1)));
+    let mut unsigned = asked.clone();
+    unsigned.forge();
+    assert_eq!(code(&unsigned, None).await, typed(401, "unsigned"));
+    let diffs: serde_json::Value = node.get(&format!("{PREFIX}/sessions/e-1/diffs?from=1&to=9")).await.json();
+    let nonces: Vec<_> = diffs.as_array().unwrap().iter().map(|found| found["diff"]["nonce"].as_u64()).collect();
+    assert_eq!(nonces, vec![Some(1)]);
+    let refused = node.get(&format!("{PREFIX}/sessions/e-1/diffs?from=1")).await;
+    assert_eq!((refused.status, refused.header("x-devshard-error")), (400, Some("bad_parameter")));
     node.end().await;
 }
 

@@ -93,16 +93,17 @@ impl Storage {
         Ok(head)
     }
 
-    /// The diffs of a session from this nonce on, a page of them.
-    pub async fn diffs(&self, session: &Session, from: Nonce) -> Result<Vec<(Diff, Vec<u8>)>, StorageError> {
+    /// The diffs of a session between these nonces, both included: the first page of them.
+    pub async fn diffs(&self, session: &Session, from: Nonce, to: Nonce) -> Result<Vec<(Diff, Vec<u8>)>, StorageError> {
         let question = sqlx::query(
             "SELECT nonce, txs_proto, user_sig, post_state_root, state_hash FROM devshard_diffs \
-             WHERE epoch_id = $1 AND escrow_id = $2 AND nonce >= $3 ORDER BY nonce LIMIT $4",
+             WHERE epoch_id = $1 AND escrow_id = $2 AND nonce BETWEEN $3 AND $4 ORDER BY nonce LIMIT $5",
         );
         let question = question
             .bind(int(session.binding.epoch.0)?)
             .bind(session.escrow.as_str().to_owned())
             .bind(int(from.0)?)
+            .bind(int(to.0)?)
             .bind(PAGE);
         let rows = question.fetch_all(&self.database.pool).await.map_err(StorageError::Database)?;
         rows.iter().map(|row| Ok((diff(row)?, read_bytes(row, "state_hash")?))).collect()
