@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use devshard_core::auth::{self, Address, Key};
-use devshard_core::diffs::Head;
+use devshard_core::diffs::{DiffError, Head};
 use devshard_core::events::{Cursor, Receipt};
 use devshard_core::ids::{EscrowId, ExecutionKey, Nonce};
 use devshard_core::request::Request;
@@ -93,6 +93,9 @@ impl App {
         let session = self.session(&escrow, &signer).await?;
         self.held.touch(&escrow);
         let head = self.append(&session, &request).await?;
+        if request.nonce > head.nonce {
+            return Err(Refusal::Diff(DiffError::Gap { latest: head.nonce, got: request.nonce }));
+        }
 
         let key = ExecutionKey { epoch: session.binding.epoch, escrow, inference: request.inference() };
         let job = Job {

@@ -39,6 +39,8 @@ async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
     assert_eq!(code(&session.asks_with(PREFIX, 1, 5, "other words"), None).await, typed(409, "diff_fork"));
     assert_eq!(code(&session.asks(PREFIX, 9, 5), None).await, typed(409, "diff_gap"));
     let path = format!("{PREFIX}/sessions/e-1/chat/completions");
+    let stepless = "{\"nonce\":4,\"payload\":{\"prompt\":\"\",\"model\":\"m\",\"max_tokens\":1}}";
+    assert_eq!(code(&session.sign(&path, stepless.to_owned()), None).await, typed(409, "diff_gap"));
     assert_eq!(code(&session.sign(&path, "{}".to_owned()), None).await, typed(400, "bad_request"));
     let large = format!("\"{}\"", "x".repeat(10 << 20));
     assert_eq!(code(&session.sign(&path, large), None).await, typed(413, "body_too_large"));

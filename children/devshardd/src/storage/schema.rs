@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use children_kit::database::{Database, Dialect};
+use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _};
 
@@ -30,7 +31,12 @@ pub(super) async fn migrate(database: &Database) -> Result<(), StorageError> {
     };
     // What a newer build has added is of no concern here, unless it says so.
     migrator.set_ignore_missing(true);
-    migrator.run(&database.pool).await.map_err(StorageError::Schema)?;
+    // Without the limit of a question: whoever comes second waits for as long as the first takes.
+    let options = database.pool.connect_options().as_ref().clone();
+    let pool = AnyPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let migrated = migrator.run(&pool).await.map_err(StorageError::Schema);
+    pool.close().await;
+    migrated?;
     let row = sqlx::query("SELECT readers_from FROM devshard_format").fetch_one(&database.pool).await;
     let found = super::read_int(&row.map_err(StorageError::Database)?, "readers_from")?;
     if found > u64::from(FORMAT) { Err(StorageError::TooNew { found }) } else { Ok(()) }
