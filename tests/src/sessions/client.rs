@@ -95,7 +95,8 @@ impl Session {
         digest.update(&self.escrow);
         digest.update(&body);
         digest.update(at.to_be_bytes());
-        let (signature, recovery) = self.key.sign_prehash_recoverable(&digest.finalize()).expect("a hash is signed");
+        let (signature, recovery) =
+            self.key.sign_prehash_recoverable(&Sha256::digest(digest.finalize())).expect("a hash is signed");
         let bytes = [signature.to_bytes().as_slice(), &[recovery.to_byte()]].concat();
         Asked {
             path: path.to_owned(),

@@ -1,7 +1,8 @@
 //! Who has signed a request: a recoverable secp256k1 signature over the escrow, the body and the time.
 //!
-//! The digest is SHA-256 of the escrow's name, the body as it came, and the time in seconds since 1970 as eight bytes,
-//! big end first. The signature is `r ‖ s ‖ v`, 65 bytes in hex or base64.
+//! The words are SHA-256 of the escrow's name, the body as it came, and the time in seconds since 1970 as eight bytes,
+//! big end first; what is signed is SHA-256 of the words once more, since whoever signs in the upstream hashes what it
+//! is given. The signature is `r ‖ s ‖ v`, 65 bytes in hex or base64.
 //!
 //! Must not live here: who owns a session, and where a key is kept.
 
@@ -220,7 +221,7 @@ fn digest(escrow: &EscrowId, body: &[u8], at_s: u64) -> [u8; 32] {
     hash.update(escrow.as_str());
     hash.update(body);
     hash.update(at_s.to_be_bytes());
-    hash.finalize().into()
+    Sha256::digest(hash.finalize()).into()
 }
 
 fn decoded(text: &str) -> Option<[u8; 65]> {

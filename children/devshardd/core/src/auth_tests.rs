@@ -82,8 +82,8 @@ fn another_implementation_agrees() {
     assert_eq!(key().address().unwrap().as_str(), "gonka1l3e9pgs3mmwuwrh95fecme0s0qtn2880el49wm");
     let escrow = "escrow-7".parse().unwrap();
     let (signature, time) = key().sign_request(&escrow, br#"{"nonce":1}"#, NOW).unwrap();
-    let expected = "8114026a777af79f3de1724f44db37b6479cad22d03134034833cbd31260f26f\
-                    6a991cfa21f3fec03f14df0868bfb452e48e5b5ea8fc389b1dcc9c1cb8fc6e5301";
+    let expected = "66f339ba8bd3fbfdc016f55880bb97f74ef4cee2ef48c82de363909f8efdacff\
+                    0c75aad10b6f57751dbc625c5f8082665c5c621148088bf899a7d72c8adad55200";
     assert_eq!((signature.as_str(), time.as_str()), (expected, "1700000000"));
 }
 
