@@ -155,7 +155,14 @@ impl Run {
             Err(error) => {
                 let given_up = self.step(holder, Edge::GiveUp, STORAGE_PATIENCE).await;
                 self.told("give_up", given_up);
-                self.early(EndCode::ModelFailed, &chain(&error))
+                let code = match error {
+                    EngineError::TooSlow(_) => EndCode::ModelTimeout,
+                    EngineError::BrokenOff(_)
+                    | EngineError::Cancelled
+                    | EngineError::NotReached(_)
+                    | EngineError::Refused { .. } => EndCode::ModelFailed,
+                };
+                self.early(code, &chain(&error))
             }
         }
     }

@@ -35,18 +35,12 @@ pub enum EndCode {
     ModelFailed,
     /// The model was too slow.
     ModelTimeout,
-    /// Its host has broken it off after the model was called. It is not called again.
-    Interrupted,
     /// The place of record does not answer.
     StorageUnavailable,
     /// No such event is in the result.
     UnknownCursor,
     /// Another host runs it, for longer than is waited for.
     StillRunning,
-    /// The host that runs it is heard of no more, and still has its claim.
-    HostLost,
-    /// This host stops before the inference is at its end.
-    HostStopping,
 }
 
 /// What is wrong with a cursor or a record.
@@ -76,17 +70,14 @@ impl EventError {
 }
 
 impl EndCode {
-    pub const ALL: [EndCode; 10] = [
+    pub const ALL: [EndCode; 7] = [
         EndCode::OutcomeUncertain,
         EndCode::ModelUnavailable,
         EndCode::ModelFailed,
         EndCode::ModelTimeout,
-        EndCode::Interrupted,
         EndCode::StorageUnavailable,
         EndCode::UnknownCursor,
         EndCode::StillRunning,
-        EndCode::HostLost,
-        EndCode::HostStopping,
     ];
 
     /// As programs read it.
@@ -97,12 +88,9 @@ impl EndCode {
             EndCode::ModelUnavailable => "model_unavailable",
             EndCode::ModelFailed => "model_failed",
             EndCode::ModelTimeout => "model_timeout",
-            EndCode::Interrupted => "interrupted",
             EndCode::StorageUnavailable => "storage_unavailable",
             EndCode::UnknownCursor => "unknown_cursor",
             EndCode::StillRunning => "still_running",
-            EndCode::HostLost => "host_lost",
-            EndCode::HostStopping => "host_stopping",
         }
     }
 
@@ -110,16 +98,8 @@ impl EndCode {
     #[must_use]
     pub const fn may_be_retried(self) -> bool {
         match self {
-            EndCode::ModelUnavailable
-            | EndCode::StorageUnavailable
-            | EndCode::StillRunning
-            | EndCode::HostLost
-            | EndCode::HostStopping => true,
-            EndCode::OutcomeUncertain
-            | EndCode::ModelFailed
-            | EndCode::ModelTimeout
-            | EndCode::Interrupted
-            | EndCode::UnknownCursor => false,
+            EndCode::ModelUnavailable | EndCode::StorageUnavailable | EndCode::StillRunning => true,
+            EndCode::OutcomeUncertain | EndCode::ModelFailed | EndCode::ModelTimeout | EndCode::UnknownCursor => false,
         }
     }
 }
