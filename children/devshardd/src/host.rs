@@ -13,6 +13,7 @@
 //! Must not live here: HTTP, and what a session is.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,14 +65,17 @@ impl Host {
 
     /// The flight of this inference: the one that is under way, or a new one. `receipt` makes event 0 of a new one.
     pub fn open(&self, job: Job, receipt: impl FnOnce() -> Vec<u8>) -> Arc<Flight> {
-        let mut flights = self.inner.flights.lock();
-        if let Some(flight) = flights.get(&job.key) {
+        if let Some(flight) = self.inner.flights.lock().get(&job.key) {
             return Arc::clone(flight);
         }
-        let flight = Flight::new(job.key.inference);
-        flights.insert(job.key.clone(), Arc::clone(&flight));
-        let run = Run { inner: Arc::clone(&self.inner), flight: Arc::clone(&flight), job, receipt: receipt() };
+        // It is signed: not while others wait for the table.
+        let receipt = receipt();
+        let flight = match self.inner.flights.lock().entry(job.key.clone()) {
+            Entry::Occupied(found) => return Arc::clone(found.get()),
+            Entry::Vacant(place) => Arc::clone(place.insert(Flight::new(job.key.inference))),
+        };
         let lease = self.inner.context.owed(StreamClass::Stream);
+        let run = Run { inner: Arc::clone(&self.inner), flight: Arc::clone(&flight), job, receipt };
         tokio::spawn(run.fly(lease));
         flight
     }
@@ -93,12 +97,10 @@ struct Run {
 
 impl Run {
     /// To its end, which is always told.
-    async fn fly(self, lease: Lease) {
+    async fn fly(self, _lease: Lease) {
+        let landing = Landing { run: &self, outcome: None };
         let outcome = self.run().await;
-        self.inner.counters.ended(outcome);
-        // From here on whoever asks finds what is stored.
-        self.inner.flights.lock().remove(&self.job.key);
-        drop(lease);
+        landing.with(outcome);
     }
 
     async fn run(&self) -> Outcome {
@@ -245,6 +247,29 @@ impl Run {
         tracing::warn!(inference = %self.job.key.idempotency_key(), code = code.code(), message, "ended early");
         self.flight.early(code, message.to_owned());
         Outcome::Early(code)
+    }
+}
+
+/// The end of a flight, also of one that panics: whoever follows it hears of an end, and whoever asks from here on
+/// finds what is stored.
+struct Landing<'a> {
+    run: &'a Run,
+    outcome: Option<Outcome>,
+}
+
+impl Landing<'_> {
+    fn with(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let code = EndCode::OutcomeUncertain;
+        // Where an end was told, it stays.
+        self.run.flight.early(code, "the host has failed".to_owned());
+        self.run.inner.counters.ended(self.outcome.unwrap_or(Outcome::Early(code)));
+        self.run.inner.flights.lock().remove(&self.run.job.key);
     }
 }
 
