@@ -67,8 +67,10 @@ pub fn router(app: App) -> Router {
         .route("/sessions/{id}/gossip/nonce", not_rebuilt())
         .route("/sessions/{id}/gossip/txs", not_rebuilt())
         .route("/sessions/{id}/encrypted/chat/completions", not_rebuilt())
+        .route("/sessions/{id}/payloads", get(async || Refusal::NotRebuilt))
         .route("/clock", get(async || Json(json!({"now": now_s()}))))
         .route("/internal/storage-identity", get(identity))
+        .fallback(async || Refusal::NoRoute)
         .with_state(Arc::new(app))
 }
 

@@ -49,6 +49,8 @@ pub enum Refusal {
     Diff(#[source] DiffError),
     #[error("`{0}` is to be a whole number")]
     Parameter(&'static str),
+    #[error("there is no such route")]
+    NoRoute,
     #[error("this service does not rebuild that")]
     NotRebuilt,
     #[error("the place of record does not answer")]
@@ -75,6 +77,7 @@ impl Refusal {
             Refusal::Diff(DiffError::Fork(_)) => "diff_fork",
             Refusal::Diff(DiffError::Gap { .. } | DiffError::Zero) => "diff_gap",
             Refusal::Parameter(_) => "bad_parameter",
+            Refusal::NoRoute => "not_found",
             Refusal::NotRebuilt => "not_rebuilt",
             Refusal::Storage(_) => "storage_unavailable",
         }
@@ -91,7 +94,7 @@ impl Refusal {
             Refusal::Unsigned(_) | Refusal::Nobody(_) => StatusCode::UNAUTHORIZED,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::NotOwner | Refusal::UnknownEscrow => StatusCode::FORBIDDEN,
-            Refusal::UnknownSession => StatusCode::NOT_FOUND,
+            Refusal::UnknownSession | Refusal::NoRoute => StatusCode::NOT_FOUND,
             Refusal::OtherVersion { .. } | Refusal::OtherEpoch { .. } | Refusal::Diff(_) => StatusCode::CONFLICT,
             Refusal::NotRebuilt => StatusCode::NOT_IMPLEMENTED,
             Refusal::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,

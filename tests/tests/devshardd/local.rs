@@ -52,6 +52,10 @@ async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
     let diffs: serde_json::Value = node.get(&format!("{PREFIX}/sessions/e-1/diffs?from=1&to=9")).await.json();
     let nonces: Vec<_> = diffs.as_array().unwrap().iter().map(|found| found["diff"]["nonce"].as_u64()).collect();
     assert_eq!(nonces, vec![Some(1)]);
+    for (path, status, code) in [("sessions/e-1/payloads", 501, "not_rebuilt"), ("nothing", 404, "not_found")] {
+        let refused = node.get(&format!("{PREFIX}/{path}")).await;
+        assert_eq!((refused.status, refused.header("x-devshard-error")), (status, Some(code)));
+    }
     let refused = node.get(&format!("{PREFIX}/sessions/e-1/diffs?from=1")).await;
     assert_eq!((refused.status, refused.header("x-devshard-error")), (400, Some("bad_parameter")));
     node.end().await;
