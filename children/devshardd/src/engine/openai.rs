@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use children_kit::log::chain;
+use futures_util::{Stream, StreamExt as _};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use devshard_core::sse::{DONE, Parser};
+use devshard_core::sse::{ModelStream, from_whole};
 
 use super::{EngineError, Job, give};
 
@@ -21,6 +22,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const WHOLE: usize = 16 << 20;
 /// What is told of a refusal, in bytes.
 const TOLD: usize = 512;
+/// How long is waited for what changes nothing any more: the words of a refusal, the end behind `[DONE]`.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// An endpoint.
 #[derive(Debug, Clone)]
@@ -64,7 +67,7 @@ impl OpenAi {
             match asking.send().await {
                 Ok(answer) => Ok(answer),
                 Err(error) if error.is_connect() => Err(EngineError::NotReached(Box::new(error))),
-                Err(error) => Err(EngineError::BrokenOff(error.to_string())),
+                Err(error) => Err(broken_off(error)),
             }
         };
         let answer = tokio::select! {
@@ -73,8 +76,7 @@ impl OpenAi {
         };
         let status = answer.status();
         if !status.is_success() {
-            let body = answer.bytes().await.unwrap_or_default();
-            let body = String::from_utf8_lossy(&body[..body.len().min(TOLD)]).into_owned();
+            let body = told(answer).await;
             // Those say that the model was asked, and no more.
             return Err(if matches!(status.as_u16(), 500 | 504) {
                 EngineError::BrokenOff(format!("{status}: {body}"))
@@ -92,41 +94,63 @@ impl OpenAi {
 }
 
 async fn stream(answer: reqwest::Response, payloads: &mpsc::Sender<Bytes>) -> Result<(), EngineError> {
-    let (mut parser, mut pieces) = (Parser::default(), answer.bytes_stream());
-    loop {
-        let piece = tokio::select! {
-            piece = pieces.next() => piece,
-            () = payloads.closed() => return Err(EngineError::Cancelled),
-        };
-        let piece = match piece {
-            Some(Ok(piece)) => piece,
-            Some(Err(error)) => return Err(EngineError::BrokenOff(error.to_string())),
-            None => return Err(EngineError::BrokenOff("its stream ends without [DONE]".to_owned())),
-        };
-        for event in parser.push(&piece).map_err(|error| EngineError::BrokenOff(error.to_string()))? {
-            let is_done = event == DONE;
+    let (mut said, mut events, mut pieces) = (ModelStream::default(), Vec::new(), answer.bytes_stream());
+    while !said.is_done() {
+        let Some(piece) = next(&mut pieces, payloads).await? else { return said.finish().map_err(broken_off) };
+        let read = said.push(&piece, &mut events);
+        for event in events.drain(..) {
             give(payloads, Bytes::from(event)).await?;
-            if is_done {
-                return Ok(());
-            }
         }
+        read.map_err(broken_off)?;
     }
+    // A connection is used again only if its answer was read to the end; the job does not wait for that.
+    tokio::spawn(tokio::time::timeout(LINGER, async move { while let Some(Ok(_)) = pieces.next().await {} }));
+    Ok(())
 }
 
 /// An answer in one piece is one event.
 async fn whole(answer: reqwest::Response, payloads: &mpsc::Sender<Bytes>) -> Result<(), EngineError> {
     let (mut body, mut pieces) = (Vec::new(), answer.bytes_stream());
-    while let Some(piece) = pieces.next().await {
-        body.extend(piece.map_err(|error| EngineError::BrokenOff(error.to_string()))?);
+    while let Some(piece) = next(&mut pieces, payloads).await? {
+        body.extend(piece);
         if body.len() > WHOLE {
             return Err(EngineError::BrokenOff(format!("an answer of more than {WHOLE} bytes")));
         }
     }
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
-        return Err(EngineError::BrokenOff("an answer that is no JSON".to_owned()));
+    for event in from_whole(&body).map_err(broken_off)? {
+        give(payloads, Bytes::from(event)).await?;
     }
-    give(payloads, Bytes::from(body)).await?;
-    give(payloads, Bytes::from_static(DONE)).await
+    Ok(())
+}
+
+/// The beginning of what a refusal says. That it is one is known without.
+async fn told(answer: reqwest::Response) -> String {
+    let (mut body, mut pieces) = (Vec::new(), answer.bytes_stream());
+    let reading = async {
+        while body.len() < TOLD
+            && let Some(Ok(piece)) = pieces.next().await
+        {
+            body.extend(piece);
+        }
+    };
+    // What has come until then is told.
+    let _ = tokio::time::timeout(LINGER, reading).await;
+    String::from_utf8_lossy(&body[..body.len().min(TOLD)]).into_owned()
+}
+
+/// The next bytes of an answer, as long as somebody waits for them.
+async fn next(
+    pieces: &mut (impl Stream<Item = reqwest::Result<Bytes>> + Unpin),
+    payloads: &mpsc::Sender<Bytes>,
+) -> Result<Option<Bytes>, EngineError> {
+    tokio::select! {
+        piece = pieces.next() => piece.transpose().map_err(broken_off),
+        () = payloads.closed() => Err(EngineError::Cancelled),
+    }
+}
+
+fn broken_off(error: impl std::error::Error) -> EngineError {
+    EngineError::BrokenOff(chain(&error))
 }
 
 /// The prompt is a body already, or the words of a user.
