@@ -277,6 +277,8 @@ async fn what_has_not_begun_is_told_from_what_may_have() {
         (status("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), refused, &[]),
         (status("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"), broken_off, &[]),
         (status("HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n"), broken_off, &[]),
+        (status("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), broken_off, &[]),
+        (status("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"), broken_off, &[]),
         (status("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"), broken_off, &[]),
         (status("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n{"), broken_off, &[]),
         (Says::BreaksOff(vec![]), broken_off, &[]),

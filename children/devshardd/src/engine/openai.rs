@@ -77,8 +77,8 @@ impl OpenAi {
         let status = answer.status();
         if !status.is_success() {
             let body = told(answer).await;
-            // Those say that the model was asked, and no more.
-            return Err(if matches!(status.as_u16(), 500 | 504) {
+            // Those say that the model was asked, and no more: a proxy says 502 of one that died at work, too.
+            return Err(if matches!(status.as_u16(), 408 | 500 | 502 | 504) {
                 EngineError::BrokenOff(format!("{status}: {body}"))
             } else {
                 EngineError::Refused { status: status.as_u16(), body }
