@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use crate::engine::{Engine, EngineError, Job};
 use crate::flight::Flight;
 use crate::metrics::{Counters, Outcome};
-use crate::storage::{Claimed, Edge, NotTaken, Storage, StorageError};
+use crate::storage::{Claimed, Edge, NotTaken, Storage};
 
 /// Between two questions whether another process is done.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -84,6 +84,18 @@ impl Host {
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.inner.flights.lock().len()
+    }
+
+    /// Once this process is to stop and nothing is under way here any more, it says that it is gone.
+    pub async fn leave(self, life: tokio::task::JoinHandle<()>) {
+        self.inner.context.stopping().await;
+        while self.under_way() > 0 {
+            tokio::time::sleep(RETRY).await;
+        }
+        life.abort();
+        if let Err(error) = self.inner.storage.resign().await {
+            tracing::warn!(error = %chain(&error), "the lease of this process ends by itself");
+        }
     }
 }
 
@@ -283,32 +295,13 @@ const fn was_taken(edge: Edge<'_>, refused: Refused) -> bool {
     }
 }
 
-/// Keeps the lease of this process for as long as it lives, and says when it cannot.
+/// Keeps the lease that this process has for as long as it lives, and says when it cannot.
 pub async fn stay_alive(storage: Storage) {
     let every = crate::storage::LEASE / 3;
     loop {
+        tokio::time::sleep(every).await;
         if let Err(error) = storage.renew().await {
             tracing::warn!(error = %chain(&error), "the lease of this process is not renewed");
         }
-        tokio::time::sleep(every).await;
     }
-}
-
-impl Host {
-    /// Once this process is to stop and nothing is under way here any more, it says that it is gone.
-    pub async fn leave(self, life: tokio::task::JoinHandle<()>) {
-        self.inner.context.stopping().await;
-        while self.under_way() > 0 {
-            tokio::time::sleep(RETRY).await;
-        }
-        life.abort();
-        if let Err(error) = self.inner.storage.resign().await {
-            tracing::warn!(error = %chain(&error), "the lease of this process ends by itself");
-        }
-    }
-}
-
-/// The first lease, without which nothing may be claimed.
-pub async fn begin_life(storage: &Storage) -> Result<(), StorageError> {
-    storage.renew().await
 }

@@ -52,7 +52,8 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
         }
     };
     let storage = Storage::open(&config.database, owner()?, config.fault, waiting).await?;
-    host::begin_life(&storage).await?;
+    // Without a lease nothing may be claimed.
+    storage.renew().await?;
     let database = storage.uuid().await?;
     tracing::info!(database, owner = %storage.me(), "the place of record is open");
     let life = tokio::spawn(host::stay_alive(storage.clone()));

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use k256::ecdsa::SigningKey;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// A stream says something at least this often.
@@ -217,6 +218,15 @@ impl Heard {
 pub fn told<T>(sender: &UnboundedSender<T>, what: T) {
     // A test that has seen enough does not listen any more.
     sender.send(what).ok();
+}
+
+/// Waits until so many streams have told that they have heard this many events.
+pub async fn until_heard(told: &mut UnboundedReceiver<usize>, streams: usize, events: usize) -> anyhow::Result<()> {
+    let mut open = 0;
+    while open < streams {
+        open += usize::from(told.recv().await.context("the streams have ended")? == events);
+    }
+    Ok(())
 }
 
 fn code(data: &str) -> String {

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use test_postgres::Postgres;
 use tokio::task::JoinSet;
 use versiond_demo::fleet::router::Router;
-use versiond_demo::sessions::client::{Asked, End, Heard, Session, told};
+use versiond_demo::sessions::client::{Asked, End, Heard, Session, told, until_heard};
 
 use crate::common::release;
 use crate::hosts::{Ground, VERSION};
@@ -65,10 +65,7 @@ async fn s01_s02_f49_a_host_and_the_database_fail_behind_two_routers() {
             }
         });
     }
-    let mut open = 0;
-    while open < SESSIONS {
-        open += usize::from(begun.recv().await == Some(4));
-    }
+    until_heard(&mut begun, SESSIONS, 4).await.unwrap();
     let mut nodes = nodes.into_iter();
     let dies = nodes.next().unwrap();
     dies.killed().await;

@@ -63,6 +63,16 @@ impl Ground {
         node
     }
 
+    /// A host that is alone with its file and serves its first build.
+    pub(crate) async fn alone(&self) -> (Node, Release, Document) {
+        let first = self.build("first");
+        let document = self.publish(&first);
+        let node = self.host(None, "");
+        node.start();
+        node.until_ready(|all| all.ready).await;
+        (node, first, document)
+    }
+
     /// How often the engine has run each inference, on all hosts together.
     pub(crate) fn runs(&self) -> BTreeMap<String, usize> {
         let journal = std::fs::read_to_string(self.path("journal")).unwrap_or_default();

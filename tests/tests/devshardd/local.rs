@@ -10,11 +10,7 @@ use versiond_demo::sessions::client::{Asked, End, Session, told};
 #[tokio::test]
 async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
     let ground = Ground::new().await;
-    let first = ground.build("first");
-    ground.publish(&first);
-    let node = ground.host(None, "");
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let (node, _, _) = ground.alone().await;
     let session = Session::new("e-1");
     let asked = session.asks(PREFIX, 1, 5);
     let heard = asked.send(node.host).await;
@@ -65,10 +61,7 @@ async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
 #[tokio::test]
 async fn s02_s20_a_client_that_hangs_up_ends_nothing() {
     let ground = Ground::new().await;
-    ground.publish(&ground.build("first"));
-    let node = ground.host(None, "");
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let (node, _, _) = ground.alone().await;
     let asked = Session::new("e-1").asks(PREFIX, 1, 20);
     let (hangs_up, stays) = (asked.clone(), asked.clone());
     let (host, (sender, mut heard)) = (node.host, tokio::sync::mpsc::unbounded_channel());
@@ -87,11 +80,8 @@ async fn s02_s20_a_client_that_hangs_up_ends_nothing() {
 #[tokio::test]
 async fn a_file_has_one_process_at_a_time() {
     let ground = Ground::new().await;
-    let (first, second) = (ground.build("first"), ground.build("second"));
-    let document = ground.publish(&first);
-    let node = ground.host(None, "");
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let (node, first, document) = ground.alone().await;
+    let second = ground.build("second");
     let before = node.until_settled(VERSION, &first.sha256).await;
     let (host, session) = (node.host, Session::new("e-1"));
     let asked = session.asks(PREFIX, 1, 50);
@@ -115,11 +105,7 @@ async fn a_file_has_one_process_at_a_time() {
 #[tokio::test]
 async fn what_is_not_held_is_not_admitted_while_sessions_drain() {
     let ground = Ground::new().await;
-    let first = ground.build("first");
-    ground.publish(&first);
-    let node = ground.host(None, "");
-    node.start();
-    node.until_ready(|all| all.ready).await;
+    let (node, first, _) = ground.alone().await;
     let (held, other) = (Session::new("held"), Session::new("other"));
     assert_eq!(held.asks(PREFIX, 1, 2).send(node.host).await.is_whole(2), Ok(()));
     let child = node.until_settled(VERSION, &first.sha256).await;

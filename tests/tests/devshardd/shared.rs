@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::hosts::{Ground, PREFIX, VERSION};
 use crate::node::Node;
 use crate::releases::Release;
-use versiond_demo::sessions::client::{Asked, End, Heard, Session, told};
+use versiond_demo::sessions::client::{Asked, End, Heard, Session, told, until_heard};
 
 const STREAMS: usize = 300;
 const TOKENS: u32 = 60;
@@ -32,13 +32,10 @@ async fn s01_generations_overlap_on_one_database() {
     let mut streaming = JoinSet::new();
     for (at, asked) in asked.iter().cloned().enumerate() {
         let sender = sender.clone();
-        streaming.spawn(async move { (at, asked.resume(host, None, |n| told(&sender, (at, n))).await) });
+        streaming.spawn(async move { (at, asked.resume(host, None, |n| told(&sender, n)).await) });
     }
     // Every stream has begun to say something.
-    let mut open = 0;
-    while open < STREAMS {
-        open += usize::from(begun.recv().await.is_some_and(|(_, n)| n == 2));
-    }
+    until_heard(&mut begun, STREAMS, 2).await.unwrap();
     ground.mirror.publish(&document.with(VERSION, &second));
     // The build has said by its settings that its state is shared: the new one serves while the old one streams.
     node.until(|status| {
@@ -146,10 +143,7 @@ async fn s01_s02_a_host_is_killed_under_its_streams() {
         let (asked, sender) = (asked.clone(), sender.clone());
         streaming.spawn(async move { (asked.clone(), asked.resume(host, None, |n| told(&sender, n)).await) });
     }
-    let mut open = 0;
-    while open < asked.len() {
-        open += usize::from(begun.recv().await == Some(4));
-    }
+    until_heard(&mut begun, asked.len(), 4).await.unwrap();
     dies.killed().await;
     let mut resumed = JoinSet::new();
     let host = stays.host;
@@ -189,10 +183,7 @@ async fn a_database_that_comes_and_goes_cuts_nothing() {
         let (asked, sender) = (asked.clone(), sender.clone());
         streaming.spawn(async move { asked.resume(host, None, |n| told(&sender, n)).await });
     }
-    let mut open = 0;
-    while open < asked.len() {
-        open += usize::from(begun.recv().await == Some(4));
-    }
+    until_heard(&mut begun, asked.len(), 4).await.unwrap();
     postgres.kill().unwrap();
     node.until_ready(|all| all.slots.iter().all(|slot| !slot.ready)).await;
     let refused = Session::new("meanwhile").asks(PREFIX, 1, 2).send(host).await;

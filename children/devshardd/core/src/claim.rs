@@ -129,68 +129,54 @@ pub fn decide(row: Option<&Row>, is_alive: bool, me: &OwnerId, now_ms: u64) -> D
 
 /// The model is about to be called.
 pub fn dispatch(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    let row = row.ok_or(Refused::NoClaim)?;
-    match row {
-        Row::Claimed { holder, .. } if holder == me => Ok(Row::Dispatched { holder: me.clone() }),
-        Row::Dispatched { holder } if holder == me => Err(Refused::Dispatched),
-        Row::Claimed { .. }
-        | Row::Dispatched { .. }
-        | Row::Completed { .. }
-        | Row::Abandoned { .. }
-        | Row::Uncertain { .. } => Err(lost(row)),
+    match held(row, me)? {
+        Held::Claimed => Ok(Row::Dispatched { holder: me.clone() }),
+        Held::Dispatched => Err(Refused::Dispatched),
     }
 }
 
 /// A whole result is here. The first that is stored is the result.
 pub fn complete(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    let row = row.ok_or(Refused::NoClaim)?;
-    match row {
-        Row::Dispatched { holder } if holder == me => Ok(Row::Completed { fence: me.fence }),
-        // Given up by others while the owner could not be seen; it did run to its end, and nothing else has.
-        Row::Uncertain { fence } if *fence == me.fence => Ok(Row::Completed { fence: me.fence }),
-        Row::Claimed { holder, .. } if holder == me => Err(Refused::NotDispatched),
-        Row::Claimed { .. }
-        | Row::Dispatched { .. }
-        | Row::Completed { .. }
-        | Row::Abandoned { .. }
-        | Row::Uncertain { .. } => Err(lost(row)),
+    let completed = Row::Completed { fence: me.fence };
+    // Given up by others while the owner could not be seen; it did run to its end, and nothing else has.
+    if row == Some(&Row::Uncertain { fence: me.fence }) {
+        return Ok(completed);
+    }
+    match held(row, me)? {
+        Held::Claimed => Err(Refused::NotDispatched),
+        Held::Dispatched => Ok(completed),
     }
 }
 
 /// It is certain that the model has not run, and will not for this claim.
 pub fn abandon(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    let row = row.ok_or(Refused::NoClaim)?;
-    match row {
-        Row::Claimed { holder, .. } | Row::Dispatched { holder } if holder == me => {
-            Ok(Row::Abandoned { fence: me.fence })
-        }
-        Row::Claimed { .. }
-        | Row::Dispatched { .. }
-        | Row::Completed { .. }
-        | Row::Abandoned { .. }
-        | Row::Uncertain { .. } => Err(lost(row)),
+    match held(row, me)? {
+        Held::Claimed | Held::Dispatched => Ok(Row::Abandoned { fence: me.fence }),
     }
 }
 
 /// The model has been called, and has not given a whole answer.
 pub fn give_up(row: Option<&Row>, me: &Holder) -> Result<Row, Refused> {
-    let row = row.ok_or(Refused::NoClaim)?;
-    match row {
-        Row::Dispatched { holder } if holder == me => Ok(Row::Uncertain { fence: me.fence }),
-        Row::Claimed { holder, .. } if holder == me => Err(Refused::NotDispatched),
-        Row::Claimed { .. }
-        | Row::Dispatched { .. }
-        | Row::Completed { .. }
-        | Row::Abandoned { .. }
-        | Row::Uncertain { .. } => Err(lost(row)),
+    match held(row, me)? {
+        Held::Claimed => Err(Refused::NotDispatched),
+        Held::Dispatched => Ok(Row::Uncertain { fence: me.fence }),
     }
 }
 
-const fn lost(row: &Row) -> Refused {
-    match row {
-        Row::Completed { .. } => Refused::AlreadyCompleted,
-        Row::Uncertain { .. } => Refused::GivenUp,
-        Row::Claimed { .. } | Row::Dispatched { .. } | Row::Abandoned { .. } => Refused::Stale,
+/// How far whoever holds a row is.
+enum Held {
+    Claimed,
+    Dispatched,
+}
+
+/// What `me` holds of a row, by this very claim.
+fn held(row: Option<&Row>, me: &Holder) -> Result<Held, Refused> {
+    match row.ok_or(Refused::NoClaim)? {
+        Row::Claimed { holder, .. } if holder == me => Ok(Held::Claimed),
+        Row::Dispatched { holder } if holder == me => Ok(Held::Dispatched),
+        Row::Completed { .. } => Err(Refused::AlreadyCompleted),
+        Row::Uncertain { .. } => Err(Refused::GivenUp),
+        Row::Claimed { .. } | Row::Dispatched { .. } | Row::Abandoned { .. } => Err(Refused::Stale),
     }
 }
 

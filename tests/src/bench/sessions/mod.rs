@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::load::latencies;
 use super::proc::{cpu_ns, memory};
-use crate::sessions::client::{End, Session};
+use crate::sessions::client::{End, Session, told, until_heard};
 use host::Host;
 
 /// How much.
@@ -189,13 +189,9 @@ async fn streams(program: &Path, count: usize) -> anyhow::Result<(f64, f64)> {
     for number in 0..count {
         let (asked, sender) = (Session::new(&format!("stream-{number}")).asks("", 1, TOKENS), sender.clone());
         let address = host.address;
-        streaming
-            .spawn(async move { asked.resume(address, None, |n| crate::sessions::client::told(&sender, n)).await });
+        streaming.spawn(async move { asked.resume(address, None, |n| told(&sender, n)).await });
     }
-    let mut open = 0;
-    while open < count {
-        open += usize::from(begun.recv().await.context("the streams have ended")? == 2);
-    }
+    until_heard(&mut begun, count, 2).await?;
     let before = cpu_ns(host.pid())?;
     tokio::time::sleep(WINDOW).await;
     let (used, full) = (cpu_ns(host.pid())? - before, memory(host.pid())?.rss);
