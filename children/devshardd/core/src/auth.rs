@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
 use ripemd::Ripemd160;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -26,7 +27,8 @@ pub const DRIFT_S: u64 = 30;
 const PREFIX: &str = "gonka";
 
 /// An account of the chain, as it is written: `gonka1…`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Address(String);
 
 /// Why a request is nobody's.
@@ -158,6 +160,13 @@ impl Key {
         Some(bytes)
     }
 
+    /// The signature of a message: that of its SHA-256.
+    #[must_use]
+    pub fn sign_message(&self, message: &[u8]) -> [u8; 65] {
+        // A digest of 32 bytes is always signed.
+        self.sign(&Sha256::digest(message).into()).unwrap_or([0; 65])
+    }
+
     /// The header values of a request: signature and time.
     #[must_use]
     pub fn sign_request(&self, escrow: &EscrowId, body: &[u8], now_s: u64) -> Option<(String, String)> {
@@ -214,6 +223,12 @@ pub fn recover(digest: &[u8; 32], bytes: &[u8; 65]) -> Option<Address> {
     };
     let recovery = RecoveryId::new(is_y_odd, false);
     Address::of(&VerifyingKey::recover_from_prehash(digest, &signature, recovery).ok()?)
+}
+
+/// Whose signature of a message this is: of its SHA-256.
+#[must_use]
+pub fn recover_message(message: &[u8], signature: &[u8]) -> Option<Address> {
+    recover(&Sha256::digest(message).into(), signature.try_into().ok()?)
 }
 
 fn digest(escrow: &EscrowId, body: &[u8], at_s: u64) -> [u8; 32] {

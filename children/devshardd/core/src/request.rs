@@ -5,7 +5,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
+use crate::canonical::canonical;
 use crate::diffs::Diff;
 use crate::ids::{InferenceId, Nonce};
 
@@ -51,6 +53,18 @@ pub enum RequestError {
     Base64 { place: String, source: base64::DecodeError },
     #[error("{place}: {problem}")]
     Bounds { place: String, problem: String },
+}
+
+impl Payload {
+    /// What its owner signs of the prompt: SHA-256 of its canonical JSON. A prompt that is no JSON is hashed as it
+    /// is; the upstream takes none.
+    #[must_use]
+    pub fn prompt_hash(&self) -> [u8; 32] {
+        match canonical(&self.prompt) {
+            Ok(text) => Sha256::digest(text).into(),
+            Err(_) => Sha256::digest(&self.prompt).into(),
+        }
+    }
 }
 
 impl RequestError {
