@@ -9,10 +9,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::{InferenceId, Nonce};
+use crate::sse::DONE;
 
 /// The first byte of a stored record: how the rest is read.
 const FORMAT: u8 = 1;
@@ -52,8 +53,6 @@ pub enum EventError {
     Format(u8),
     #[error("the record ends within an event")]
     Torn,
-    #[error("{0}: no such event is in the result")]
-    Unknown(Cursor),
 }
 
 impl EventError {
@@ -64,7 +63,6 @@ impl EventError {
             EventError::Cursor => "bad_cursor",
             EventError::Format(_) => "unknown_record_format",
             EventError::Torn => "torn_record",
-            EventError::Unknown(_) => EndCode::UnknownCursor.code(),
         }
     }
 }
@@ -121,64 +119,16 @@ impl FromStr for Cursor {
     }
 }
 
-/// Writes the events of an inference one after the other, each with its number.
-#[derive(Debug, Clone, Copy)]
-pub struct EventWriter {
-    next: Cursor,
-}
-
-impl EventWriter {
-    /// Of all events of an inference, from 0 on.
-    #[must_use]
-    pub const fn from_start(inference: InferenceId) -> Self {
-        Self { next: Cursor { inference, n: 0 } }
-    }
-
-    /// Of the events that follow this one.
-    #[must_use]
-    pub const fn after(cursor: Cursor) -> Self {
-        Self { next: Cursor { inference: cursor.inference, n: cursor.n.saturating_add(1) } }
-    }
-
-    /// The number of the next event.
-    #[must_use]
-    pub const fn next(&self) -> Cursor {
-        self.next
-    }
-
-    /// Writes the next event behind what `out` has.
-    pub fn write(&mut self, out: &mut Vec<u8>, payload: &[u8]) {
-        write_event(out, self.next, payload);
-        *self = Self::after(self.next);
-    }
-}
-
 /// Writes the event of this number behind what `out` has. Line breaks within the payload begin data lines of their own.
 pub fn write_event(out: &mut Vec<u8>, cursor: Cursor, payload: &[u8]) {
-    write_fields(out, cursor, None, payload);
-}
-
-/// As [`write_event`], for listeners to events of this name.
-pub fn write_named_event(out: &mut Vec<u8>, cursor: Cursor, name: &'static str, payload: &[u8]) {
-    write_fields(out, cursor, Some(name), payload);
-}
-
-/// Writes the event that ends a stream early. It has no id: the cursor stays where it is.
-pub fn write_end(out: &mut Vec<u8>, code: EndCode, message: &str) {
-    let error = EndBody { code: code.code(), message, retry: code.may_be_retried() };
-    out.extend(b"event: error\ndata: ");
-    // Writing into a vector does not fail, and JSON has no line breaks of its own.
-    let _ = serde_json::to_writer(&mut *out, &EndEvent { error });
-    out.extend(b"\n\n");
-}
-
-fn write_fields(out: &mut Vec<u8>, cursor: Cursor, name: Option<&str>, payload: &[u8]) {
     use std::io::Write as _;
     // Writing into a vector does not fail.
     let _ = writeln!(out, "id: {cursor}");
-    if let Some(name) = name {
-        let _ = writeln!(out, "event: {name}");
-    }
+    write_data(out, payload);
+}
+
+/// The data lines of a payload, and the end of its event.
+fn write_data(out: &mut Vec<u8>, payload: &[u8]) {
     let mut rest = payload;
     loop {
         // A CR ends a line for whoever reads, too: what follows it would be a field of the model's own.
@@ -193,6 +143,15 @@ fn write_fields(out: &mut Vec<u8>, cursor: Cursor, name: Option<&str>, payload: 
         };
     }
     out.push(b'\n');
+}
+
+/// Writes the event that ends a stream early. It has no id: the cursor stays where it is.
+pub fn write_end(out: &mut Vec<u8>, code: EndCode, message: &str) {
+    let error = EndBody { code: code.code(), message, retry: code.may_be_retried() };
+    out.extend(b"event: error\ndata: ");
+    // Writing into a vector does not fail, and JSON has no line breaks of its own.
+    let _ = serde_json::to_writer(&mut *out, &EndEvent { error });
+    out.extend(b"\n\n");
 }
 
 #[derive(Serialize)]
@@ -210,12 +169,21 @@ struct EndBody<'a> {
 /// What the host has signed before the model is asked; bytes are in base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Receipt {
+    /// Of the state behind the session's latest step.
     pub state_sig: String,
     pub state_hash: String,
     pub nonce: Nonce,
+    /// Of the inference, where this host executes it.
+    #[serde(flatten)]
+    pub executor: Option<Executor>,
+}
+
+/// What an executor says of an inference when it has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Executor {
     pub receipt: String,
     /// Seconds since 1970.
-    pub confirmed_at: u64,
+    pub confirmed_at: i64,
 }
 
 impl Receipt {
@@ -310,18 +278,44 @@ impl Record {
         self.bytes.get(start..end(&self.bytes, start)?)
     }
 
-    /// The events that a client lacks which has those up to `cursor`, or none. Of a client that has them all, nothing.
-    pub fn after(
-        &self,
-        inference: InferenceId,
-        cursor: Option<Cursor>,
-    ) -> Result<impl Iterator<Item = (Cursor, &[u8])>, EventError> {
-        let first = match cursor {
-            None => 0,
-            Some(cursor) if cursor.inference == inference && self.get(cursor.n).is_some() => cursor.n.saturating_add(1),
-            Some(cursor) => return Err(EventError::Unknown(cursor)),
-        };
-        Ok((first..=u32::MAX).map_while(move |n| Some((Cursor { inference, n }, self.get(n)?))))
+    /// Writes the events from this one on behind what `out` has, and returns the number of the next.
+    pub fn write_from(&self, out: &mut Vec<u8>, inference: InferenceId, from: u32) -> u32 {
+        let mut n = from;
+        while let Some(payload) = self.get(n) {
+            write_event(out, Cursor { inference, n }, payload);
+            n += 1;
+        }
+        n
+    }
+
+    /// What the model said: the payloads behind the receipt, `[DONE]` the last.
+    pub fn said(&self) -> impl Iterator<Item = &[u8]> {
+        let mut is_done = false;
+        (1..).map_while(|n| self.get(n)).take_while(move |payload| !std::mem::replace(&mut is_done, *payload == DONE))
+    }
+
+    /// That as an event stream without numbers: what an executor commits to by its hash.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        self.said().for_each(|payload| write_data(&mut body, payload));
+        body
+    }
+
+    /// The tokens of the prompt and of the answer, as the model counts them. One that does not is believed to have read
+    /// `input_length` tokens and to have said one in each event.
+    #[must_use]
+    pub fn tokens(&self, input_length: u64) -> (u64, u64) {
+        let mut events = 0_u64;
+        let mut counted = None;
+        for payload in self.said().filter(|payload| *payload != DONE) {
+            events = events.saturating_add(1);
+            // Nearly all have none: they are not read for it.
+            if payload.windows(USAGE.len()).any(|window| window == USAGE) {
+                counted = serde_json::from_slice::<Used>(payload).ok().and_then(|used| used.usage).or(counted);
+            }
+        }
+        counted.map_or((input_length, events), |usage| (usage.prompt_tokens, usage.completion_tokens))
     }
 
     /// As it is stored.
@@ -335,6 +329,22 @@ impl Record {
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(&self.bytes).into()
     }
+}
+
+/// Where a payload says what it has used.
+const USAGE: &[u8] = b"\"usage\"";
+
+#[derive(Deserialize)]
+struct Used {
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: u64,
 }
 
 /// Where the payload ends that begins at `start`, by the length before it.

@@ -39,20 +39,9 @@ fn a_payload_writes_no_fields_of_its_own() {
         (b"a\n", "data: a\ndata: \n\n"),
     ] {
         let mut out = b"before".to_vec();
-        write_named_event(&mut out, Cursor { inference: InferenceId(7), n: 0 }, "x", payload);
-        assert_eq!(String::from_utf8(out).unwrap(), format!("beforeid: 7:0\nevent: x\n{expected}"));
+        write_event(&mut out, Cursor { inference: InferenceId(7), n: 0 }, payload);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("beforeid: 7:0\n{expected}"));
     }
-}
-
-#[test]
-fn events_are_numbered_from_nought_and_go_on_behind_a_cursor() {
-    let mut out = Vec::new();
-    let mut writer = EventWriter::from_start(InferenceId(7));
-    writer.write(&mut out, b"a");
-    writer.write(&mut out, b"b");
-    assert_eq!(String::from_utf8(out).unwrap(), "id: 7:0\ndata: a\n\nid: 7:1\ndata: b\n\n");
-    assert_eq!(writer.next(), Cursor { inference: InferenceId(7), n: 2 });
-    assert_eq!(EventWriter::after(Cursor { inference: InferenceId(7), n: 4 }).next().n, 5);
 }
 
 /// What an event costs is what it writes: a stream has thousands.
@@ -60,7 +49,7 @@ fn events_are_numbered_from_nought_and_go_on_behind_a_cursor() {
 fn a_writer_grows_nothing_but_its_output() {
     let mut out = Vec::with_capacity(256);
     let before = out.as_ptr();
-    EventWriter::from_start(InferenceId(7)).write(&mut out, b"a\nb");
+    write_event(&mut out, Cursor { inference: InferenceId(7), n: 0 }, b"a\nb");
     write_end(&mut out, EndCode::StillRunning, "gone");
     assert_eq!((out.as_ptr(), out.capacity()), (before, 256));
 }
@@ -71,12 +60,14 @@ fn the_first_and_the_last_event_are_the_hosts() {
         state_sig: "YQ==".to_owned(),
         state_hash: "Yg==".to_owned(),
         nonce: Nonce(7),
-        receipt: "Yw==".to_owned(),
-        confirmed_at: 9,
+        executor: Some(Executor { receipt: "Yw==".to_owned(), confirmed_at: 9 }),
     };
     let expected =
         r#"{"devshard_receipt":{"state_sig":"YQ==","state_hash":"Yg==","nonce":7,"receipt":"Yw==","confirmed_at":9}}"#;
     assert_eq!(String::from_utf8(receipt.payload()).unwrap(), expected);
+    let others = Receipt { executor: None, ..receipt };
+    let expected = r#"{"devshard_receipt":{"state_sig":"YQ==","state_hash":"Yg==","nonce":7}}"#;
+    assert_eq!(String::from_utf8(others.payload()).unwrap(), expected);
     assert_eq!(meta(&["YQ==".to_owned()]), br#"{"devshard_meta":{"mempool":["YQ=="]}}"#);
     assert_eq!(meta(&[]), br#"{"devshard_meta":{"mempool":[]}}"#);
 }
@@ -92,17 +83,35 @@ fn every_end_has_a_code_of_its_own() {
 fn a_replay_goes_on_behind_what_the_client_has() {
     let mut record = Record::default();
     assert!(["a", "b", "c"].iter().all(|payload| record.push(payload.as_bytes())));
-    let after = |cursor: Option<&str>| {
-        let cursor = cursor.map(|cursor| cursor.parse().unwrap());
-        let events = record.after(InferenceId(7), cursor).map_err(|error| error.code())?;
-        Ok(events.map(|(cursor, payload)| format!("{cursor}={}", String::from_utf8_lossy(payload))).collect::<Vec<_>>())
+    let from = |n| {
+        let mut out = Vec::new();
+        let next = record.write_from(&mut out, InferenceId(7), n);
+        (String::from_utf8(out).unwrap(), next)
     };
-    assert_eq!(after(None), Ok(vec!["7:0=a".to_owned(), "7:1=b".to_owned(), "7:2=c".to_owned()]));
-    assert_eq!(after(Some("7:1")), Ok(vec!["7:2=c".to_owned()]));
-    assert_eq!(after(Some("7:2")), Ok(vec![]));
-    for unknown in ["7:3", "7:4294967295", "8:1"] {
-        assert_eq!(after(Some(unknown)), Err("unknown_cursor"), "{unknown}");
-    }
+    let rest = "id: 7:1\ndata: b\n\nid: 7:2\ndata: c\n\n";
+    assert_eq!(from(0), (format!("id: 7:0\ndata: a\n\n{rest}"), 3));
+    assert_eq!(from(1), (rest.to_owned(), 3));
+    assert_eq!((from(3), from(9)), ((String::new(), 3), (String::new(), 9)));
+}
+
+/// What a model says is told apart from what the host says around it, and what it has used is counted.
+#[test]
+fn what_the_model_said_is_committed_to() {
+    let of = |payloads: &[&str]| {
+        let mut record = Record::default();
+        assert!(payloads.iter().all(|payload| record.push(payload.as_bytes())));
+        record
+    };
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;
+    let whole = of(&["receipt", "a\nb", usage, "[DONE]", "meta"]);
+    let body = format!("data: a\ndata: b\n\ndata: {usage}\n\ndata: [DONE]\n\n");
+    assert_eq!(String::from_utf8(whole.body()).unwrap(), body);
+    assert_eq!(of(&["receipt", "a\nb", usage, "[DONE]"]).body(), whole.body(), "the meta event adds nothing");
+    assert_eq!(whole.tokens(3), (9, 4));
+    let null = r#"{"usage":null}"#;
+    assert_eq!(of(&["receipt", usage, null, "[DONE]"]).tokens(3), (9, 4), "the last that counts");
+    assert_eq!(of(&["receipt", "a", null, "b", "[DONE]"]).tokens(3), (3, 3), "one that does not count");
+    assert_eq!(of(&["receipt", "[DONE]"]).tokens(3), (3, 0));
 }
 
 #[test]
@@ -142,20 +151,15 @@ proptest! {
         let mut record = Record::default();
         prop_assert!(payloads.iter().all(|payload| record.push(payload.as_bytes())));
         let mut whole = Vec::new();
-        for (cursor, payload) in record.after(inference, None).unwrap() {
-            write_event(&mut whole, cursor, payload);
-        }
+        record.write_from(&mut whole, inference, 0);
         let heard = &whole[..cut.index(whole.len() + 1)];
         // What a client has of whole events, and the id of the last.
         let end = heard.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
         let mut heard = heard[..end].to_vec();
         let text = String::from_utf8(heard.clone()).unwrap();
         let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
-        let cursor = last.map(|id| id.parse().unwrap());
-        let mut writer = cursor.map_or(EventWriter::from_start(inference), EventWriter::after);
-        for (_, payload) in record.after(inference, cursor).unwrap() {
-            writer.write(&mut heard, payload);
-        }
+        let from = last.map_or(0, |id| id.parse::<Cursor>().unwrap().n + 1);
+        record.write_from(&mut heard, inference, from);
         prop_assert_eq!(heard, whole);
     }
 

@@ -14,8 +14,6 @@ pub enum IdError {
     Escrow,
     #[error("an owner is named by 1 to 128 visible characters of ASCII")]
     Owner,
-    #[error("a version is named by 1 to 64 of A-Z a-z 0-9 . _ + ~ -, and begins with a letter or a digit")]
-    Version,
     #[error("a number has digits only, no zero before them, and is below 2^64")]
     Number,
 }
@@ -27,7 +25,6 @@ impl IdError {
         match self {
             IdError::Escrow => "bad_escrow_id",
             IdError::Owner => "bad_owner_id",
-            IdError::Version => "bad_version",
             IdError::Number => "bad_number",
         }
     }
@@ -42,11 +39,6 @@ pub struct EscrowId(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OwnerId(String);
-
-/// A version of this service, as one component of a path: `v0.2.13`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Version(String);
 
 /// An epoch of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -159,10 +151,9 @@ macro_rules! displayed {
 texts! {
     EscrowId, Escrow: |text| is_plain(text, 64, b"._-");
     OwnerId, Owner: |text| !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    Version, Version: |text| is_plain(text, 64, b"._+~-");
 }
 numbers!(Epoch, Nonce, InferenceId, Fence);
-displayed!(EscrowId, OwnerId, Version, Epoch, Nonce, InferenceId, Fence);
+displayed!(EscrowId, OwnerId, Epoch, Nonce, InferenceId, Fence);
 
 #[cfg(test)]
 mod tests {
@@ -180,10 +171,6 @@ mod tests {
             assert_eq!(text.parse::<OwnerId>(), Err(IdError::Owner), "{text:?}");
         }
         assert_eq!("host/1#7".parse::<OwnerId>().map(|id| id.to_string()).as_deref(), Ok("host/1#7"));
-        for text in ["", "..", "v1/x", "v1%2f", "+1", &"v".repeat(65)] {
-            assert_eq!(text.parse::<Version>(), Err(IdError::Version), "{text:?}");
-        }
-        assert_eq!("v0.2.13+rc~1".parse::<Version>().map(|id| id.to_string()).as_deref(), Ok("v0.2.13+rc~1"));
     }
 
     #[test]
@@ -199,7 +186,7 @@ mod tests {
     #[test]
     fn what_is_read_from_json_is_checked_too() {
         assert_eq!(serde_json::from_str::<EscrowId>(r#""7""#).unwrap().as_str(), "7");
-        assert_eq!(serde_json::to_string(&"v1".parse::<Version>().unwrap()).unwrap(), r#""v1""#);
+        assert_eq!(serde_json::to_string(&"v1".parse::<EscrowId>().unwrap()).unwrap(), r#""v1""#);
         assert_eq!(serde_json::from_str::<Epoch>("7").unwrap(), Epoch(7));
         let said = serde_json::from_str::<EscrowId>(r#""../7""#).unwrap_err().to_string();
         assert!(said.starts_with(&IdError::Escrow.to_string()), "{said}");

@@ -1,6 +1,6 @@
 //! What a session host decides, without doing anything.
 //!
-//! `ids` names things, `canonical` writes JSON in one way, `auth` tells who has signed a request, `request` reads it, `claim` says who may run an
+//! `ids` names things, `canonical` writes JSON in one way, `auth` tells who has signed a request, `request` and `group` read it, `claim` says who may run an
 //! inference, `sse` takes a model's answer apart, `events` is what a client hears of it and what is stored of it, `diffs`
 //! is a session's history, `session` what its steps make of it, `wire` what its parties sign, `validation` says who checks
 //! an inference.
@@ -14,6 +14,7 @@ pub mod canonical;
 pub mod claim;
 pub mod diffs;
 pub mod events;
+pub mod group;
 pub mod ids;
 pub mod request;
 pub mod session;

@@ -1,10 +1,13 @@
 //! What a client asks for: the body of `POST /sessions/{id}/chat/completions`.
 //!
+//! [`crate::group`] reads what members of a group ask each other.
+//!
 //! Must not live here: how large a body may be, who sent it, and whether its diffs fit a history ([`crate::diffs`]).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::canonical::canonical;
@@ -23,7 +26,8 @@ pub struct Request {
     pub diffs: Vec<Diff>,
     /// The step that asks for the inference.
     pub nonce: Nonce,
-    pub payload: Payload,
+    /// What the model is asked. Without one nothing is run: the session takes the steps and says its state.
+    pub payload: Option<Payload>,
     /// Whether the model is to stream.
     pub stream: bool,
 }
@@ -84,28 +88,13 @@ impl RequestError {
 impl Request {
     /// Reads a body. Fields that are not known are left alone: the upstream adds some.
     pub fn read(body: &[u8]) -> Result<Request, RequestError> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let raw: Raw = serde_path_to_error::deserialize(&mut json).map_err(misread)?;
-        json.end().map_err(RequestError::Json)?;
-        if raw.diffs.len() > DIFFS {
-            return Err(bounds("diffs", format!("{} of them, and {DIFFS} may be", raw.diffs.len())));
-        }
-        let mut diffs: Vec<Diff> = Vec::with_capacity(raw.diffs.len());
-        for (at, raw) in raw.diffs.iter().enumerate() {
-            let diff = raw.read(at)?;
-            if let Some(before) = diffs.last()
-                && before.nonce >= diff.nonce
-            {
-                let problem = format!("{} follows {}: diffs are in order of their nonces", diff.nonce, before.nonce);
-                return Err(bounds(&format!("diffs[{at}].nonce"), problem));
-            }
-            diffs.push(diff);
-        }
+        let raw: Raw = json(body)?;
+        let diffs = read_diffs(&raw.diffs)?;
         let nonce = required("nonce", raw.nonce)?;
         if nonce == 0 {
             return Err(bounds("nonce", "a session begins with 1".to_owned()));
         }
-        let payload = required("payload", raw.payload)?.read()?;
+        let payload = raw.payload.map(RawPayload::read).transpose()?;
         Ok(Request { diffs, nonce: Nonce(nonce), payload, stream: raw.stream.unwrap_or(true) })
     }
 
@@ -125,8 +114,34 @@ struct Raw {
     stream: Option<bool>,
 }
 
+/// Reads a body, and nothing behind it.
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let raw = serde_path_to_error::deserialize(&mut json).map_err(misread)?;
+    json.end().map_err(RequestError::Json)?;
+    Ok(raw)
+}
+
+pub(crate) fn read_diffs(raw: &[RawDiff]) -> Result<Vec<Diff>, RequestError> {
+    if raw.len() > DIFFS {
+        return Err(bounds("diffs", format!("{} of them, and {DIFFS} may be", raw.len())));
+    }
+    let mut diffs: Vec<Diff> = Vec::with_capacity(raw.len());
+    for (at, raw) in raw.iter().enumerate() {
+        let diff = raw.read(at)?;
+        if let Some(before) = diffs.last()
+            && before.nonce >= diff.nonce
+        {
+            let problem = format!("{} follows {}: diffs are in order of their nonces", diff.nonce, before.nonce);
+            return Err(bounds(&format!("diffs[{at}].nonce"), problem));
+        }
+        diffs.push(diff);
+    }
+    Ok(diffs)
+}
+
 #[derive(Deserialize)]
-struct RawDiff {
+pub(crate) struct RawDiff {
     nonce: Option<u64>,
     #[serde(default)]
     txs: String,
@@ -137,7 +152,7 @@ struct RawDiff {
 }
 
 #[derive(Deserialize)]
-struct RawPayload {
+pub(crate) struct RawPayload {
     prompt: Option<String>,
     model: Option<String>,
     #[serde(default)]
@@ -161,7 +176,7 @@ impl RawDiff {
 }
 
 impl RawPayload {
-    fn read(self) -> Result<Payload, RequestError> {
+    pub(crate) fn read(self) -> Result<Payload, RequestError> {
         let prompt = required("payload.prompt", self.prompt)?;
         let model = required("payload.model", self.model)?;
         if !(1..=MODEL).contains(&model.chars().count()) {
@@ -196,15 +211,15 @@ fn misread(error: serde_path_to_error::Error<serde_json::Error>) -> RequestError
     }
 }
 
-fn required<T>(place: &str, value: Option<T>) -> Result<T, RequestError> {
+pub(crate) fn required<T>(place: &str, value: Option<T>) -> Result<T, RequestError> {
     value.ok_or_else(|| RequestError::Missing(place.to_owned()))
 }
 
-fn base64(place: &str, text: &str) -> Result<Vec<u8>, RequestError> {
+pub(crate) fn base64(place: &str, text: &str) -> Result<Vec<u8>, RequestError> {
     STANDARD.decode(text).map_err(|source| RequestError::Base64 { place: place.to_owned(), source })
 }
 
-fn bounds(place: &str, problem: String) -> RequestError {
+pub(crate) fn bounds(place: &str, problem: String) -> RequestError {
     RequestError::Bounds { place: place.to_owned(), problem }
 }
 
@@ -218,7 +233,7 @@ mod tests {
             "payload":{"prompt":"aGk=","model":"m","input_length":1,"max_tokens":5,"started_at":9},"later":true}"#;
         let request = Request::read(body).unwrap();
         assert_eq!(request.diffs[0].txs, b"a");
-        assert_eq!((request.payload.prompt.as_slice(), request.stream), (&b"hi"[..], true));
+        assert_eq!((request.payload.as_ref().unwrap().prompt.as_slice(), request.stream), (&b"hi"[..], true));
         assert_eq!(request.inference(), InferenceId(1));
     }
 
@@ -226,10 +241,10 @@ mod tests {
     fn what_is_left_out_or_not_known_does_no_harm() {
         let body = br#"{"nonce":7,"payload":{"prompt":"","model":"m","max_tokens":1,"new":[1]},"stream":false,"x":{}}"#;
         let request = Request::read(body).unwrap();
-        assert_eq!((request.diffs.len(), request.stream, request.payload.session_id), (0, false, None));
+        assert_eq!((request.diffs.len(), request.stream, request.payload.unwrap().session_id), (0, false, None));
         let long = "\u{e9}".repeat(MODEL);
         let body = format!(r#"{{"nonce":7,"payload":{{"prompt":"","model":"{long}","max_tokens":1}}}}"#);
-        assert_eq!(Request::read(body.as_bytes()).unwrap().payload.model, long);
+        assert_eq!(Request::read(body.as_bytes()).unwrap().payload.unwrap().model, long);
     }
 
     /// A body whose payload has this in the place of one field.
@@ -253,7 +268,6 @@ mod tests {
             (with("", "") + "{}", "request_not_json", "the body is not JSON"),
             ("7".to_owned(), "request_wrong_kind", "the body: not of the kind that is expected here"),
             ("{}".to_owned(), "request_missing_field", "nonce: missing"),
-            (r#"{"nonce":1}"#.to_owned(), "request_missing_field", "payload: missing"),
             (r#"{"nonce":-1}"#.to_owned(), "request_wrong_kind", "nonce: not of the kind that is expected here"),
             (with("", "").replace(":1,", ":0,"), "request_out_of_bounds", "nonce: a session begins with 1"),
             (with("prompt", "null"), "request_missing_field", "payload.prompt: missing"),

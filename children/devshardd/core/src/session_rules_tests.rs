@@ -1,9 +1,11 @@
 //! What the steps of a session may and may not do.
 
 use super::duty::Seed;
+use super::plan::plan;
 use super::judge::{JudgeError, Judgement, No, PayloadError};
 use super::owed::{Checked, Executed, Outcome};
 use super::*;
+use crate::diffs::{Fork, compare};
 use crate::request::Payload;
 
 /// A state with inference `id` behind these transactions, each in a step of its own; `id` is the step that starts it.
@@ -278,7 +280,7 @@ fn what_is_owed_is_taken_and_owed_no_more() {
     assert_eq!(invalid.owed_of_check(p.key(2), Slot(2), check(false)), None);
 }
 
-/// The draws are the upstream's: its seed, its hash and its integers, by another implementation.
+/// The draws are the upstream's: its seed, its hash and its integers.
 #[test]
 fn a_member_checks_what_it_draws() {
     let parties = Parties::new(5);
@@ -289,6 +291,13 @@ fn a_member_checks_what_it_draws() {
     assert_eq!((drawn(0), drawn(40_000)), (0, 1_000));
     assert!((200..300).contains(&drawn(10_000)), "{}", drawn(10_000));
     assert!(!seed.draws(InferenceId(1), 1, 0, 10_000), "nobody is left to check it");
+    // As counted by another implementation.
+    let won = |mine, others, rate| {
+        let draws = move |id: &u64| Seed::from_number(42).draws(InferenceId(*id), mine, others, rate);
+        (1..=40).filter(draws).collect::<Vec<u64>>()
+    };
+    assert_eq!(won(1, 4, 10_000), [1, 13, 20, 21, 29, 36, 37, 39]);
+    assert_eq!(won(3, 7, 5_000), [1, 13, 20, 21, 29, 36, 39]);
     // Its executor checks nothing, and what is called invalid everybody else checks.
     assert_eq!(finished.to_check(&[Slot(1)], seed).count(), 0);
     assert_eq!(finished.to_check(&[], seed).count(), 0);
@@ -352,5 +361,92 @@ proptest! {
         let replayed = stored.iter().fold(begun, |state, step| state.after(step, Trust::Stored).unwrap());
         prop_assert_eq!(replayed.root(), state.root());
         prop_assert_eq!(replayed, state);
+    }
+}
+
+/// One host's storing, up to where it may fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failing {
+    Never,
+    /// The place of record refuses.
+    BeforeStored,
+    /// The host dies before it has heard that its steps are stored.
+    BeforeHeard,
+}
+
+/// What a host does with a request, as its shell does it.
+fn take(memory: &mut State, stored: &mut Vec<Diff>, diffs: &[Diff], failing: Failing) -> Result<bool, String> {
+    loop {
+        let planned = plan(memory, diffs).map_err(|error| error.code().to_owned());
+        let is_ahead = stored.len() > usize::try_from(memory.latest().0).unwrap();
+        if is_ahead {
+            // Others have appended: what they have is read, and the request planned behind it.
+            let next = usize::try_from(memory.latest().0).unwrap();
+            *memory = memory.after(&stored[next], Trust::Stored).unwrap();
+            continue;
+        }
+        let planned = planned?;
+        for diff in planned.known {
+            let there = &stored[usize::try_from(diff.nonce.0).unwrap() - 1];
+            compare(there, diff).map_err(|Fork(_)| "diff_fork".to_owned())?;
+        }
+        if failing == Failing::BeforeStored || planned.steps.is_empty() {
+            return Ok(false);
+        }
+        stored.extend(planned.steps.iter().map(|step| step.diff.clone()));
+        if failing == Failing::Never {
+            *memory = planned.next;
+        }
+        return Ok(true);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// S03: whatever comes to whichever host in whatever order, however storing fails, a nonce keeps its first bytes,
+    /// no nonce is skipped, and no host knows more than is stored.
+    #[test]
+    fn s03_a_nonce_keeps_its_first_bytes(
+        given in prop::collection::vec((0_usize..3, 0_u64..6, 1_u64..3, any::<bool>(), 0_u8..8), 0..24),
+    ) {
+        let parties = Parties::new(2);
+        let begun = State::begin(parties.binding(Terms { max_nonce: 100, ..terms() }));
+        let mut hosts = vec![begun.clone(); 3];
+        let mut stored: Vec<Diff> = Vec::new();
+        for (host, nonce, count, is_other, dice) in given {
+            let failing = match dice {
+                0 => Failing::BeforeStored,
+                1 => Failing::BeforeHeard,
+                _ => Failing::Never,
+            };
+            // The same nonce comes with one of two contents.
+            let diffs: Vec<Diff> = (nonce..nonce + count).map(|nonce| parties.blank(nonce, is_other)).collect();
+            let before = stored.clone();
+            let said = take(&mut hosts[host], &mut stored, &diffs, failing);
+            let latest = u64::try_from(before.len()).unwrap();
+            let is_fork = diffs.iter().any(|diff| {
+                diff.nonce.0 >= 1 && diff.nonce.0 <= latest && before[usize::try_from(diff.nonce.0).unwrap() - 1] != *diff
+            });
+            if nonce == 0 || nonce > latest + 1 {
+                prop_assert_eq!(said, Err("step_not_next".to_owned()));
+            } else if is_fork {
+                prop_assert_eq!(said, Err("diff_fork".to_owned()));
+            } else {
+                let is_new = nonce + count - 1 > latest && failing != Failing::BeforeStored;
+                prop_assert_eq!(said, Ok(is_new));
+            }
+            prop_assert_eq!(&stored[..before.len()], &before[..]);
+            let nonces: Vec<u64> = stored.iter().map(|diff| diff.nonce.0).collect();
+            prop_assert_eq!(nonces, (1..=u64::try_from(stored.len()).unwrap()).collect::<Vec<_>>());
+            for memory in &hosts {
+                let there = usize::try_from(memory.latest().0).unwrap();
+                prop_assert!(there <= stored.len());
+                let replayed = stored[..there].iter().fold(begun.clone(), |state, diff| {
+                    state.after(diff, Trust::Stored).unwrap()
+                });
+                prop_assert_eq!(&replayed, memory);
+            }
+        }
     }
 }

@@ -113,6 +113,15 @@ impl Parties {
         }
     }
 
+    /// A step of this nonce that does nothing, in one of two ways.
+    fn blank(&self, nonce: u64, is_other: bool) -> Diff {
+        let seed = Kind::RevealSeed(crate::wire::RevealSeed { slot_id: u32::from(is_other), ..Default::default() });
+        let bare = Content { nonce, txs: vec![Tx::of(seed)], ..Content::default() };
+        let signed = Content { escrow_id: ESCROW.to_owned(), ..bare.clone() }.encode_to_vec();
+        let user_sig = self.owner.sign_message(&signed).to_vec();
+        Diff { nonce: Nonce(nonce), txs: bare.encode_to_vec(), user_sig, post_state_root: vec![] }
+    }
+
     fn after(&self, state: &State, txs: Vec<Tx>) -> Result<State, StepError> {
         state.after(&self.step(state, txs), Trust::Nobody)
     }

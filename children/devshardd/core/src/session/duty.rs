@@ -26,6 +26,11 @@ impl Seed {
         Seed(seed.max(1))
     }
 
+    #[cfg(test)]
+    pub(super) const fn from_number(seed: i64) -> Seed {
+        Seed(seed)
+    }
+
     /// Whether the draw for an inference is won; the chance is `rate` ten-thousandths for the whole group without its
     /// executor, of which `mine` slots are the member's. Integers alone: everybody counts the same.
     #[must_use]

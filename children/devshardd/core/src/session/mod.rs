@@ -6,7 +6,7 @@
 //!
 //! `terms` is what a session is bound to, `inference` one record of it, `apply` has one function for each transaction,
 //! `seal` folds what is over into one hash, `root` is the hash of it all, `owed` what a member has to say, `judge` what
-//! it thinks of a timeout, `duty` which inferences it checks.
+//! it thinks of a timeout, `duty` which inferences it checks, `plan` what is to be stored.
 //!
 //! Must not live here: storage, clocks, who asked. Time is that of the steps.
 
@@ -15,6 +15,7 @@ pub mod duty;
 pub mod inference;
 pub mod judge;
 pub mod owed;
+pub mod plan;
 mod root;
 mod seal;
 pub mod terms;
