@@ -1,19 +1,19 @@
 //! What a session host is told, by its environment. Every complaint names the variable.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use children_kit::database::Options;
+use children_kit::log::chain;
 use children_kit::settings::{SettingError, Settings, invalid};
 use devshard_core::auth::{Address, Key, KeyError};
-use devshard_core::ids::{Epoch, EscrowId};
-use serde::Deserialize;
+use devshard_core::ids::Epoch;
 use supervisor_sdk::StateKind;
 
 use crate::engine::Engine;
 use crate::engine::echo::Echo;
 use crate::engine::openai::OpenAi;
+use crate::escrows::Escrows;
 use crate::storage::Fault;
 
 const MODE: &str = "DEVSHARD_STORAGE_MODE";
@@ -27,7 +27,9 @@ const MODEL_WITHIN: &str = "DEVSHARD_MODEL_WITHIN";
 const KEY_FILE: &str = "DEVSHARD_KEY_FILE";
 const ESCROWS_FILE: &str = "DEVSHARD_ESCROWS_FILE";
 const EPOCH: &str = "DEVSHARD_EPOCH";
+const VALIDATION: &str = "DEVSHARD_VALIDATION";
 const LEASE_TTL: &str = "DEVSHARD_VALIDATION_LEASE_TTL";
+const RETRY: &str = "DEVSHARD_VALIDATION_RETRY_INTERVAL";
 const PEERS: &str = "DEVSHARD_PEERS";
 #[cfg(feature = "faults")]
 const FAULT: &str = "DEVSHARD_FAULT";
@@ -47,21 +49,12 @@ pub enum Mode {
     Shared,
 }
 
-/// Whose sessions are served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Escrows {
-    /// Whoever signs the first request of a session is its creator.
-    FirstSigner { epoch: Epoch },
-    /// Those of a list.
-    Listed(BTreeMap<EscrowId, Escrow>),
-}
-
-/// An escrow as the chain has it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Escrow {
-    creator: String,
-    epoch: Epoch,
+/// Whether inferences of other members are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validation {
+    Off,
+    /// The model is asked once more, and must say the same.
+    Rerun,
 }
 
 /// Everything.
@@ -73,7 +66,11 @@ pub struct Config {
     pub within: Duration,
     pub key: Key,
     pub escrows: Escrows,
+    pub validation: Validation,
+    /// How long a check is believed to be under way.
     pub validation_ttl: Duration,
+    /// Between two looks at what is to be checked in sessions that are silent.
+    pub validation_every: Duration,
     /// Other session hosts that must see the same database.
     pub peers: Vec<String>,
     pub fault: Fault,
@@ -123,19 +120,6 @@ impl Mode {
     }
 }
 
-impl Escrows {
-    /// Who may use an escrow, and of which epoch it is; `signer` has signed the request.
-    #[must_use]
-    pub fn find(&self, escrow: &EscrowId, signer: &Address) -> Option<(Address, Epoch)> {
-        match self {
-            Escrows::FirstSigner { epoch } => Some((signer.clone(), *epoch)),
-            Escrows::Listed(list) => {
-                list.get(escrow).map(|found| (Address::stored(found.creator.clone()), found.epoch))
-            }
-        }
-    }
-}
-
 impl Config {
     /// Reads it; what this host alone needs and nobody has set is kept in `data_dir`.
     pub fn of(settings: &Settings, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
@@ -154,14 +138,18 @@ impl Config {
             return Err(invalid(URL, format!("not a database of {MODE}")).into());
         }
         let connections = settings.value(POOL)?.unwrap_or(CONNECTIONS).max(1);
+        let key = key(settings, mode, data_dir)?;
+        let me = key.address().ok_or(ConfigError::Key { name: KEY_FILE, path: PathBuf::new(), source: KeyError })?;
         Ok(Config {
             mode,
             database: Options { url, connections, within: QUESTION, patience: PATIENCE },
             engine: engine(settings)?,
             within: settings.duration(MODEL_WITHIN)?.unwrap_or(Duration::from_secs(600)),
-            key: key(settings, mode, data_dir)?,
-            escrows: escrows(settings)?,
+            escrows: escrows(settings, &me)?,
+            key,
+            validation: validation(settings)?,
             validation_ttl: settings.duration(LEASE_TTL)?.unwrap_or(Duration::from_secs(1_800)),
+            validation_every: settings.duration(RETRY)?.unwrap_or(Duration::from_secs(300)),
             peers: settings.text(PEERS).map(|text| words(&text)).unwrap_or_default(),
             fault: fault(settings)?,
         })
@@ -186,12 +174,18 @@ fn engine(settings: &Settings) -> Result<Engine, SettingError> {
     }
 }
 
-fn escrows(settings: &Settings) -> Result<Escrows, SettingError> {
+fn escrows(settings: &Settings, me: &Address) -> Result<Escrows, SettingError> {
     match settings.file(ESCROWS_FILE)? {
-        Some(text) => {
-            serde_json::from_str(&text).map(Escrows::Listed).map_err(|error| invalid(ESCROWS_FILE, error.to_string()))
-        }
+        Some(text) => Escrows::read(&text, me).map_err(|error| invalid(ESCROWS_FILE, chain(&error))),
         None => Ok(Escrows::FirstSigner { epoch: Epoch(settings.value(EPOCH)?.unwrap_or(0)) }),
+    }
+}
+
+fn validation(settings: &Settings) -> Result<Validation, SettingError> {
+    match settings.text(VALIDATION).as_deref() {
+        None | Some("off") => Ok(Validation::Off),
+        Some("rerun") => Ok(Validation::Rerun),
+        Some(other) => Err(invalid(VALIDATION, format!("off and rerun are known: `{other}`"))),
     }
 }
 
@@ -284,6 +278,7 @@ mod tests {
             ),
             (&[("DEVSHARD_ENGINE", "vllm")], "DEVSHARD_ENGINE: `echo`, or not a URL of an endpoint: `vllm`"),
             (&[("DEVSHARD_ECHO_EVERY", "20")], "DEVSHARD_ECHO_EVERY: a length of time needs its unit, as in 30s: `20`"),
+            (&[("DEVSHARD_VALIDATION", "maybe")], "DEVSHARD_VALIDATION: off and rerun are known: `maybe`"),
             (&[("PG_POOL_MAX_CONNS", "many")], "PG_POOL_MAX_CONNS: invalid digit found in string: `many`"),
         ] {
             assert_eq!(of(pairs, folder.path()).map(drop), Err(expected.to_owned()));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use devshard_core::events::{Cursor, EndCode, Record, write_end, write_event};
+use devshard_core::events::{EndCode, Record, write_end};
 use devshard_core::ids::InferenceId;
 use futures_util::Stream;
 use parking_lot::Mutex;
@@ -77,6 +77,22 @@ impl Flight {
         self.moved.send_replace(());
     }
 
+    /// Waits until its first event is there, or it has ended.
+    pub async fn begun(&self) {
+        let mut moved = self.moved.subscribe();
+        loop {
+            moved.mark_unchanged();
+            let is_begun = {
+                let progress = self.progress.lock();
+                !progress.record.is_empty() || progress.end.is_some()
+            };
+            // The sender lives as long as this does.
+            if is_begun || moved.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Its events from this one on, as they come, and how it ended.
     pub fn follow(self: Arc<Self>, from: u32) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
         let moved = self.moved.subscribe();
@@ -102,10 +118,7 @@ impl Flight {
     fn next(&self, next: &mut u32) -> Next {
         let progress = self.progress.lock();
         let mut bytes = Vec::new();
-        while let Some(payload) = progress.record.get(*next) {
-            write_event(&mut bytes, Cursor { inference: self.inference, n: *next }, payload);
-            *next += 1;
-        }
+        *next = progress.record.write_from(&mut bytes, self.inference, *next);
         match &progress.end {
             None if bytes.is_empty() => Next::Wait,
             None => Next::Bytes(bytes),

@@ -17,12 +17,19 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use children_kit::log::chain;
 use devshard_core::claim::{Holder, Refused};
-use devshard_core::events::{EndCode, meta};
+use devshard_core::events::{EndCode, Executor, Receipt, Record, meta};
 use devshard_core::ids::ExecutionKey;
+use devshard_core::session::State;
+use devshard_core::session::owed::{Executed, Outcome as Committed};
+use devshard_core::wire::Tx;
 use parking_lot::Mutex;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use supervisor_sdk::{Context, Lease, StreamClass};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -30,7 +37,8 @@ use tokio::time::Instant;
 use crate::engine::{Engine, EngineError, Job};
 use crate::flight::Flight;
 use crate::metrics::{Counters, Outcome};
-use crate::storage::{Claimed, Edge, NotTaken, Storage};
+use crate::ledger::Ledger;
+use crate::storage::{Claimed, Edge, NotTaken, Session, Storage, Taken, Whole};
 
 /// Between two questions whether another process is done.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -52,6 +60,7 @@ pub struct Host {
 struct Inner {
     context: Context,
     storage: Storage,
+    ledger: Ledger,
     engine: Engine,
     counters: Counters,
     flights: Mutex<BTreeMap<ExecutionKey, Arc<Flight>>>,
@@ -59,23 +68,18 @@ struct Inner {
 
 impl Host {
     #[must_use]
-    pub fn new(context: Context, storage: Storage, engine: Engine, counters: Counters) -> Host {
-        Host { inner: Arc::new(Inner { context, storage, engine, counters, flights: Mutex::default() }) }
+    pub fn new(context: Context, storage: Storage, ledger: Ledger, engine: Engine, counters: Counters) -> Host {
+        Host { inner: Arc::new(Inner { context, storage, ledger, engine, counters, flights: Mutex::default() }) }
     }
 
-    /// The flight of this inference: the one that is under way, or a new one. `receipt` makes event 0 of a new one.
-    pub fn open(&self, job: Job, receipt: impl FnOnce() -> Vec<u8>) -> Arc<Flight> {
-        if let Some(flight) = self.inner.flights.lock().get(&job.key) {
-            return Arc::clone(flight);
-        }
-        // It is signed: not while others wait for the table.
-        let receipt = receipt();
+    /// The flight of this inference: the one that is under way, or a new one, of the session in this state.
+    pub fn open(&self, job: Job, session: Session, state: Arc<State>) -> Arc<Flight> {
         let flight = match self.inner.flights.lock().entry(job.key.clone()) {
             Entry::Occupied(found) => return Arc::clone(found.get()),
             Entry::Vacant(place) => Arc::clone(place.insert(Flight::new(job.key.inference))),
         };
         let lease = self.inner.context.owed(StreamClass::Stream);
-        let run = Run { inner: Arc::clone(&self.inner), flight: Arc::clone(&flight), job, receipt };
+        let run = Run { inner: Arc::clone(&self.inner), flight: Arc::clone(&flight), job, session, state };
         tokio::spawn(run.fly(lease));
         flight
     }
@@ -104,7 +108,8 @@ struct Run {
     inner: Arc<Inner>,
     flight: Arc<Flight>,
     job: Job,
-    receipt: Vec<u8>,
+    session: Session,
+    state: Arc<State>,
 }
 
 impl Run {
@@ -120,7 +125,7 @@ impl Run {
         let mut broken_since = None;
         loop {
             match self.inner.storage.claim(&self.job.key).await {
-                Ok(Claimed::Taken(holder)) => return self.execute(&holder).await,
+                Ok(Claimed::Taken(taken)) => return self.execute(&taken).await,
                 Ok(Claimed::Done(record)) => {
                     self.flight.whole(record);
                     return Outcome::Replayed;
@@ -146,8 +151,9 @@ impl Run {
         }
     }
 
-    async fn execute(&self, holder: &Holder) -> Outcome {
-        self.flight.push(&self.receipt);
+    async fn execute(&self, taken: &Taken) -> Outcome {
+        let holder = &taken.holder;
+        self.flight.push(&receipt(&self.inner.ledger, &self.state, Some((&self.job.key, taken.confirmed_at))));
         match self.step(holder, Edge::Dispatch, STORAGE_PATIENCE).await {
             Ok(()) => {}
             Err(NotTaken::Refused(refused)) => {
@@ -161,7 +167,7 @@ impl Run {
         }
         self.inner.counters.dispatched();
         match self.ask().await {
-            Ok(()) => self.store(holder).await,
+            Ok(()) => self.store(taken).await,
             Err(error) if error.has_not_run() => {
                 self.abandon(holder).await;
                 self.early(EndCode::ModelUnavailable, &chain(&error))
@@ -196,10 +202,12 @@ impl Run {
     }
 
     /// The meta event is told once everything is stored: whoever has it has a result that stays.
-    async fn store(&self, holder: &Holder) -> Outcome {
+    async fn store(&self, taken: &Taken) -> Outcome {
         let mut record = self.flight.so_far();
-        record.push(&meta(&[]));
-        match self.step(holder, Edge::Complete(&record), STORE_PATIENCE).await {
+        let outcome = self.committed(&record);
+        record.push(&meta(&self.owed(taken, &outcome).await));
+        let whole = Whole { record: &record, prompt: &self.job.prompt, outcome: &outcome };
+        match self.step(&taken.holder, Edge::Complete(whole), STORE_PATIENCE).await {
             Ok(()) => {
                 self.flight.whole(record);
                 Outcome::Completed
@@ -210,6 +218,28 @@ impl Run {
             }
             Err(NotTaken::Storage(error)) => self.early(EndCode::StorageUnavailable, &chain(&error)),
         }
+    }
+
+    /// What this host commits to by its name.
+    fn committed(&self, record: &Record) -> Committed {
+        let inference = self.state.inference(self.job.key.inference);
+        let (input_tokens, output_tokens) = record.tokens(inference.map_or(0, |inference| inference.input_length));
+        Committed { response_hash: Sha256::digest(record.body()).into(), input_tokens, output_tokens }
+    }
+
+    /// What the owner is to put into its next step: what this host has to say, of this inference at least.
+    async fn owed(&self, taken: &Taken, outcome: &Committed) -> Vec<String> {
+        let ledger = &self.inner.ledger;
+        let ended = Executed {
+            id: self.job.key.inference,
+            confirmed_at: taken.confirmed_at,
+            outcome: Some(outcome.clone()),
+        };
+        let owed = ledger.owed(&self.session, &self.state, Some(&ended)).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %chain(&error), "of the rest of what is owed nothing is told");
+            self.state.owed_of(ledger.key(), &ended)
+        });
+        coded(&owed)
     }
 
     /// Another result was stored first: that is the result.
@@ -283,6 +313,28 @@ impl Drop for Landing<'_> {
         self.run.inner.counters.ended(self.outcome.unwrap_or(Outcome::Early(code)));
         self.run.inner.flights.lock().remove(&self.run.job.key);
     }
+}
+
+/// Event 0: the state of a session, signed, and of an inference with the time at which it was claimed its receipt.
+#[must_use]
+pub fn receipt(ledger: &Ledger, state: &State, claimed: Option<(&ExecutionKey, i64)>) -> Vec<u8> {
+    let executor = claimed.and_then(|(key, confirmed_at)| {
+        let signature = state.receipt(ledger.key(), key.inference, confirmed_at)?;
+        Some(Executor { receipt: STANDARD.encode(signature), confirmed_at })
+    });
+    Receipt {
+        state_sig: STANDARD.encode(ledger.sign(state)),
+        state_hash: STANDARD.encode(state.root()),
+        nonce: state.latest(),
+        executor,
+    }
+    .payload()
+}
+
+/// Transactions as they are sent: each in base64.
+#[must_use]
+pub fn coded(txs: &[Tx]) -> Vec<String> {
+    txs.iter().map(|tx| STANDARD.encode(tx.encode_to_vec())).collect()
 }
 
 /// Whether this refusal says that the step was taken before.

@@ -1,21 +1,28 @@
 //! The session host: inference sessions as streams of events, each inference run at most once.
 //!
-//! `app` has the routes, `host` runs inferences, `flight` is one that runs, `engine` is what runs a model, `storage` is
-//! the place of record, `config` what it is told, `refusal` what it says instead of a stream. What is decided without
+//! `app` has the routes, `host` runs inferences, `flight` is one that runs, `engine` is what runs a model, `ledger` knows
+//! where sessions are, `members` are the others of a group, `checks` checks what they have said, `escrows` says whose
+//! sessions are served, `storage` is the place of record, `peers` proves that it is one, `config` is what it is told,
+//! `refusal` what it says instead of a stream. What is decided without
 //! doing anything is in `devshard-core`.
 
 pub mod app;
+pub mod checks;
 pub mod config;
 pub mod engine;
+pub mod escrows;
 pub mod flight;
 pub mod held;
 pub mod host;
+pub mod ledger;
+pub mod members;
 pub mod metrics;
 pub mod peers;
 pub mod refusal;
 pub mod storage;
 
 use std::error::Error;
+use std::sync::Arc;
 
 use children_kit::backend::{self, Lost};
 use children_kit::hysteresis::Health;
@@ -26,9 +33,12 @@ use supervisor_sdk::Context;
 use supervisor_sdk::axum::Router;
 
 use app::App;
+use checks::{Checks, Tools};
 use config::Config;
 use held::Held;
 use host::Host;
+use ledger::Ledger;
+use members::Members;
 use metrics::Counters;
 use peers::Peers;
 use storage::Storage;
@@ -78,15 +88,32 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
     };
     tokio::spawn(backend::follow("database", readiness, health, probe));
 
-    let host = Host::new(context.clone(), storage.clone(), config.engine, counters.clone());
+    let ledger = Ledger::new(storage.clone(), config.key).ok_or("the key of this host has no address")?;
+    let escrows = Arc::new(config.escrows);
+    let members = Members::new(ledger.clone(), Arc::clone(&escrows))?;
+    let checks = Checks::new(Tools {
+        mode: config.validation,
+        ttl: config.validation_ttl,
+        within: config.within,
+        storage: storage.clone(),
+        ledger: ledger.clone(),
+        members: members.clone(),
+        escrows: Arc::clone(&escrows),
+        engine: config.engine.clone(),
+        counters: counters.clone(),
+    });
+    tokio::spawn(checks.clone().follow(config.validation_every));
+    let host = Host::new(context.clone(), storage.clone(), ledger.clone(), config.engine, counters.clone());
     tokio::spawn(host.clone().leave(life));
     let version = context.identity().version.as_ref().map_or_else(|| "standalone".to_owned(), ToString::to_string);
     Ok(app::router(App {
         context,
         storage,
+        ledger,
         host,
-        escrows: config.escrows,
-        key: config.key,
+        escrows,
+        members,
+        checks,
         version,
         within: config.within,
         counters,

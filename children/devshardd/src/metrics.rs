@@ -16,6 +16,31 @@ pub enum Outcome {
     Early(EndCode),
 }
 
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Valid,
+    Invalid,
+    /// It is made again.
+    None,
+}
+
+impl Verdict {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Valid => "valid",
+            Verdict::Invalid => "invalid",
+            Verdict::None => "none",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
@@ -33,6 +58,8 @@ pub struct Counters {
     refused: Family<RefusalLabels, Counter>,
     dispatched: Counter,
     forks: Counter,
+    diverged: Counter,
+    checks: Family<VerdictLabels, Counter>,
 }
 
 impl Counters {
@@ -41,11 +68,14 @@ impl Counters {
     pub fn new() -> (Metrics, Counters) {
         Metrics::new("devshard", |registry| {
             let counters = Counters::default();
-            let Counters { inferences, refused, dispatched, forks } = &counters;
+            let Counters { inferences, refused, dispatched, forks, diverged, checks } = &counters;
             registry.register("inferences", "Inferences by what became of them here", inferences.clone());
             registry.register("refused", "Requests that were refused, by reason", refused.clone());
             registry.register("dispatched", "Inferences for which the model was called", dispatched.clone());
             registry.register("diff_fork_detected", "Diffs that contradict one that is stored", forks.clone());
+            let other = "States that another member has signed and that are not those here";
+            registry.register("state_divergence", other, diverged.clone());
+            registry.register("checks", "Inferences of other members by what their check came to", checks.clone());
             counters
         })
     }
@@ -65,6 +95,14 @@ impl Counters {
 
     pub fn dispatched(&self) {
         self.dispatched.inc();
+    }
+
+    pub fn diverged(&self) {
+        self.diverged.inc();
+    }
+
+    pub fn checked(&self, verdict: Verdict) {
+        self.checks.get_or_create(&VerdictLabels { verdict: verdict.name() }).inc();
     }
 
     pub fn forked(&self) {

@@ -6,11 +6,15 @@ use supervisor_sdk::axum::response::IntoResponse;
 
 use children_kit::log::chain;
 use devshard_core::auth::AuthError;
-use devshard_core::diffs::DiffError;
+use devshard_core::diffs::Fork;
 use devshard_core::events::EventError;
-use devshard_core::ids::IdError;
+use devshard_core::group::PayloadRequestError;
+use devshard_core::ids::{IdError, Nonce};
 use devshard_core::request::RequestError;
+use devshard_core::session::StepError;
+use devshard_core::session::judge::{JudgeError, PayloadError};
 
+use crate::ledger::LedgerError;
 use crate::storage::{AppendError, StorageError};
 
 /// Where the code stands beside the body.
@@ -45,8 +49,34 @@ pub enum Refusal {
     OtherVersion { bound: String, here: String },
     #[error("the session is of epoch {bound}, and its escrow of {escrow}")]
     OtherEpoch { bound: u64, escrow: u64 },
-    #[error("the diffs do not follow what is stored")]
-    Diff(#[source] DiffError),
+    #[error("two histories are told for the session")]
+    Fork(#[source] Fork),
+    #[error("the steps do not follow what is stored")]
+    Step(#[source] StepError),
+    #[error("step {0} is not stored, and has not come with the request")]
+    NoStep(Nonce),
+    #[error("step {0} asks for no inference")]
+    NotStarted(Nonce),
+    #[error("inference {0} has been called off: its time was up")]
+    TimedOut(Nonce),
+    #[error("the payload is not the one that was signed for")]
+    Payload(#[source] PayloadError),
+    #[error("the signer is not in the group of the session")]
+    NotMember,
+    #[error("this host is not in the group of the session")]
+    NotInGroup,
+    #[error("there is no judgement")]
+    Judge(#[source] JudgeError),
+    #[error("the signature is not that of slot {0} and this state")]
+    NotSlots(u32),
+    #[error("slot {slot} says that the state behind step {nonce} is {said}, and here it is {here}")]
+    OtherState { nonce: Nonce, slot: u32, said: String, here: String },
+    #[error("the request of a member is not understood")]
+    PayloadRequest(#[source] PayloadRequestError),
+    #[error("of this inference nothing is stored")]
+    UnknownInference,
+    #[error("what is stored of the session cannot be read")]
+    Replay(#[source] LedgerError),
     #[error("`{0}` is to be a whole number")]
     Parameter(&'static str),
     #[error("there is no such route")]
@@ -74,8 +104,21 @@ impl Refusal {
             Refusal::UnknownSession => "unknown_session",
             Refusal::OtherVersion { .. } => "version_conflict",
             Refusal::OtherEpoch { .. } => "epoch_conflict",
-            Refusal::Diff(DiffError::Fork(_)) => "diff_fork",
-            Refusal::Diff(DiffError::Gap { .. } | DiffError::Zero) => "diff_gap",
+            Refusal::Fork(_) => "diff_fork",
+            Refusal::Step(StepError::NotNext { .. }) | Refusal::NoStep(_) => "diff_gap",
+            Refusal::Step(StepError::OtherRoot { .. }) | Refusal::OtherState { .. } => "state_conflict",
+            Refusal::Step(_) => "bad_diff",
+            Refusal::NotStarted(_) => "not_started",
+            Refusal::TimedOut(_) => "timed_out",
+            Refusal::Payload(_) => "payload_mismatch",
+            Refusal::NotMember => "not_member",
+            Refusal::NotInGroup => "not_in_group",
+            Refusal::Judge(_) => "no_judgement",
+            Refusal::NotSlots(_) => "bad_state_signature",
+            Refusal::PayloadRequest(PayloadRequestError::Header(_)) => "unsigned",
+            Refusal::PayloadRequest(PayloadRequestError::Time | PayloadRequestError::Signature) => "bad_signature",
+            Refusal::UnknownInference => "unknown_inference",
+            Refusal::Replay(_) => "session_damaged",
             Refusal::Parameter(_) => "bad_parameter",
             Refusal::NoRoute => "not_found",
             Refusal::NotRebuilt => "not_rebuilt",
@@ -90,12 +133,27 @@ impl Refusal {
             | Refusal::Request(_)
             | Refusal::Cursor(_)
             | Refusal::OtherInference { .. }
+            | Refusal::Payload(_)
+            | Refusal::NotSlots(_)
             | Refusal::Parameter(_) => StatusCode::BAD_REQUEST,
-            Refusal::Unsigned(_) | Refusal::Nobody(_) => StatusCode::UNAUTHORIZED,
+            Refusal::Step(StepError::NotNext { .. } | StepError::OtherRoot { .. } | StepError::TooMany(..)) => {
+                StatusCode::CONFLICT
+            }
+            Refusal::Step(_) => StatusCode::BAD_REQUEST,
+            Refusal::Unsigned(_) | Refusal::Nobody(_) | Refusal::PayloadRequest(_) => StatusCode::UNAUTHORIZED,
             Refusal::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::NotOwner | Refusal::UnknownEscrow => StatusCode::FORBIDDEN,
-            Refusal::UnknownSession | Refusal::NoRoute => StatusCode::NOT_FOUND,
-            Refusal::OtherVersion { .. } | Refusal::OtherEpoch { .. } | Refusal::Diff(_) => StatusCode::CONFLICT,
+            Refusal::NotOwner | Refusal::UnknownEscrow | Refusal::NotMember => StatusCode::FORBIDDEN,
+            Refusal::UnknownSession | Refusal::UnknownInference | Refusal::NoRoute => StatusCode::NOT_FOUND,
+            Refusal::OtherVersion { .. }
+            | Refusal::OtherEpoch { .. }
+            | Refusal::OtherState { .. }
+            | Refusal::Fork(_)
+            | Refusal::NoStep(_)
+            | Refusal::NotStarted(_)
+            | Refusal::TimedOut(_)
+            | Refusal::NotInGroup
+            | Refusal::Judge(_) => StatusCode::CONFLICT,
+            Refusal::Replay(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Refusal::NotRebuilt => StatusCode::NOT_IMPLEMENTED,
             Refusal::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -111,8 +169,19 @@ impl From<StorageError> for Refusal {
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Refusal {
         match error {
-            AppendError::Diff(error) => Refusal::Diff(error),
+            AppendError::Fork(error) => Refusal::Fork(error),
             AppendError::Storage(error) => Refusal::Storage(error),
+        }
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Refusal {
+        match error {
+            LedgerError::Step(error) => Refusal::Step(error),
+            LedgerError::Append(error) => error.into(),
+            LedgerError::Storage(error) => Refusal::Storage(error),
+            damaged @ (LedgerError::Replay { .. } | LedgerError::OtherState(_)) => Refusal::Replay(damaged),
         }
     }
 }

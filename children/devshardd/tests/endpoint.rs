@@ -86,9 +86,13 @@ impl Endpoint {
         assert!(matches!(left, Ok(Some(()))), "the connection stays open");
     }
 
-    /// The head of the first request, and its body.
     fn first_asked(&self) -> (String, Value) {
-        let (_, asked) = self.seen.asked.lock()[0].clone();
+        self.asked(0)
+    }
+
+    /// The head of a request, and its body.
+    fn asked(&self, at: usize) -> (String, Value) {
+        let (_, asked) = self.seen.asked.lock()[at].clone();
         let (head, body) = asked.split_once("\r\n\r\n").unwrap();
         (head.to_ascii_lowercase(), serde_json::from_str(body).unwrap())
     }
@@ -172,6 +176,7 @@ fn job(prompt: &str) -> Job {
         max_tokens: 5,
         stream: true,
         within: Duration::from_secs(20),
+        is_check: false,
     }
 }
 
@@ -209,20 +214,24 @@ async fn a_model_is_asked_for_what_the_session_says() {
     assert!(head.contains("\r\nidempotency-key: devshard-e-1-3\r\n"), "{head}");
     let expected = json!({
         "messages": [{"role": "user", "content": "one two"}],
-        "model": "llama", "max_tokens": 5, "seed": 3, "stream": true,
+        "model": "llama", "max_tokens": 5, "seed": 3, "stream": true, "stream_options": {"include_usage": true},
     });
     assert_eq!(body, expected);
+    // An answer of another that is checked is asked for under another name.
+    endpoint.run(&Job { is_check: true, ..job("one two") }).await.0.unwrap();
+    let head = endpoint.asked(1).0;
+    assert!(head.contains("\r\nidempotency-key: devshard-e-1-3-check\r\n"), "{head}");
 }
 
 #[tokio::test]
 async fn a_body_that_is_one_already_is_kept_but_for_what_the_session_says() {
     let endpoint = Endpoint::start(Says::Pieces(ended("data: [DONE]\n\n", 99))).await;
     let prompt = r#"{"messages":[{"role":"system","content":"s"}],"temperature":0.5,"seed":99,"model":"other",
-        "max_tokens":900,"stream":false}"#;
+        "max_tokens":900,"stream":false,"stream_options":{"include_usage":false}}"#;
     endpoint.run(&job(prompt)).await.0.unwrap();
     let expected = json!({
         "messages": [{"role": "system", "content": "s"}], "temperature": 0.5,
-        "model": "llama", "max_tokens": 5, "seed": 3, "stream": true,
+        "model": "llama", "max_tokens": 5, "seed": 3, "stream": true, "stream_options": {"include_usage": false},
     });
     assert_eq!(endpoint.first_asked().1, expected);
 }

@@ -5,15 +5,20 @@
 use std::time::Duration;
 
 use children_kit::database::Options;
-use devshard_core::auth::Address;
+use devshard_core::auth::Key;
 use devshard_core::claim::Refused;
-use devshard_core::diffs::{Diff, DiffError, Head};
+use devshard_core::diffs::{Diff, Fork};
 use devshard_core::events::Record;
 use devshard_core::ids::{Epoch, EscrowId, ExecutionKey, Fence, InferenceId, Nonce, OwnerId};
+use devshard_core::session::owed::{Checked, Executed, Outcome};
+use devshard_core::session::{Binding, Group, Member, Slot, StepError, Terms};
 use devshard_core::validation::{self, Acquire};
+use devshard_core::wire::{Content, Finish, Kind, RevealSeed, Tx, Validation as Word};
+use devshardd::ledger::{Ledger, LedgerError};
 use devshardd::storage::{
-    AppendError, Binding, Claimed, Edge, Fault, NotTaken, Session, Storage, StorageError, Validation,
+    AppendError, Claimed, Edge, Fault, NotTaken, Session, Signature, Storage, StorageError, Taken, Validation, Whole,
 };
+use prost::Message as _;
 use test_postgres::Postgres;
 
 /// Where one check is made.
@@ -59,9 +64,23 @@ fn record(text: &str) -> Record {
     record
 }
 
-fn diff(nonce: u64, text: &str) -> Diff {
-    let bytes = text.as_bytes().to_vec();
-    Diff { nonce: Nonce(nonce), txs: bytes.clone(), user_sig: bytes.clone(), post_state_root: bytes }
+const OUTCOME: Outcome = Outcome { response_hash: [7; 32], input_tokens: 80, output_tokens: 40 };
+
+fn whole(record: &Record) -> Edge<'_> {
+    Edge::Complete(Whole { record, prompt: b"{}", outcome: &OUTCOME })
+}
+
+fn secret(number: u8) -> Key {
+    Key::from_hex(&format!("{number:064x}")).unwrap()
+}
+
+/// A step of a session that nothing follows from; with another number it has other bytes.
+fn diff(escrow: &EscrowId, nonce: u64, number: u32) -> Diff {
+    let seed = Kind::RevealSeed(RevealSeed { slot_id: number, ..RevealSeed::default() });
+    let bare = Content { nonce, txs: vec![Tx::of(seed)], ..Content::default() };
+    let signed = Content { escrow_id: escrow.to_string(), ..bare.clone() }.encode_to_vec();
+    let user_sig = secret(9).sign_message(&signed).to_vec();
+    Diff { nonce: Nonce(nonce), txs: bare.encode_to_vec(), user_sig, post_state_root: vec![] }
 }
 
 /// Every check, each in a place of its own.
@@ -70,6 +89,7 @@ async fn checks(mut place: impl FnMut(&str) -> Place) {
     what_a_dead_host_leaves(&place("dead")).await;
     every_inference_is_taken_once(&place("many")).await;
     a_history_does_not_fork(&place("history")).await;
+    what_members_say_is_kept(&place("words")).await;
     one_checks_an_inference(&place("validation")).await;
     an_epoch_is_forgotten(&place("epochs")).await;
     a_mark_is_read_where_it_was_written(&place("marks"), &place("clone")).await;
@@ -99,30 +119,33 @@ async fn s01_s03_s17_s18_postgres_keeps_its_promises() {
                  VALUES (9999, 'later', true, ''::bytea, 0)";
     postgres.sql("newer", later).unwrap();
     let old = place.host("old-again").await;
-    old.bind(&escrow("e"), &binding("v1")).await.unwrap();
+    old.bind(Epoch(7), "v1", &binding("e")).await.unwrap();
     postgres.sql("newer", "UPDATE devshard_format SET readers_from = 2").unwrap();
     assert!(matches!(place.open("too-old").await, Err(StorageError::TooNew { found: 2 })));
 }
 
 async fn an_inference_is_one_hosts(place: &Place) {
     let (a, b) = (place.host("a").await, place.host("b").await);
-    let Claimed::Taken(holder) = a.claim(&key(1)).await.unwrap() else { panic!("a new inference is free") };
+    let Claimed::Taken(Taken { holder, confirmed_at }) = a.claim(&key(1)).await.unwrap() else {
+        panic!("a new inference is free")
+    };
+    assert!(confirmed_at > 1_700_000_000, "{confirmed_at}");
     assert_eq!(b.claim(&key(1)).await.unwrap(), Claimed::Wait(owner("a")));
-    let early = a.step(&key(1), &holder, Edge::Complete(&record("x"))).await;
+    let early = a.step(&key(1), &holder, whole(&record("x"))).await;
     assert!(matches!(early, Err(NotTaken::Refused(Refused::NotDispatched))));
     a.step(&key(1), &holder, Edge::Dispatch).await.unwrap();
-    a.step(&key(1), &holder, Edge::Complete(&record("whole"))).await.unwrap();
+    a.step(&key(1), &holder, whole(&record("whole"))).await.unwrap();
     for host in [&a, &b] {
         assert_eq!(host.claim(&key(1)).await.unwrap(), Claimed::Done(record("whole")));
     }
-    let twice = a.step(&key(1), &holder, Edge::Complete(&record("other"))).await;
+    let twice = a.step(&key(1), &holder, whole(&record("other"))).await;
     assert!(matches!(twice, Err(NotTaken::Refused(Refused::AlreadyCompleted))));
 }
 
 async fn what_a_dead_host_leaves(place: &Place) {
     let (a, b) = (place.host("a").await, place.host("b").await);
     let take = async |host: &Storage, inference| match host.claim(&key(inference)).await.unwrap() {
-        Claimed::Taken(holder) => holder,
+        Claimed::Taken(taken) => taken.holder,
         other @ (Claimed::Wait(_) | Claimed::Done(_) | Claimed::Uncertain) => panic!("{other:?}"),
     };
     let claimed = take(&a, 1).await;
@@ -138,7 +161,7 @@ async fn what_a_dead_host_leaves(place: &Place) {
     // It was not dead after all: what it claimed is not its own any more, what it ran is stored.
     let late = a.step(&key(1), &claimed, Edge::Dispatch).await;
     assert!(matches!(late, Err(NotTaken::Refused(Refused::Stale))));
-    a.step(&key(2), &dispatched, Edge::Complete(&record("late"))).await.unwrap();
+    a.step(&key(2), &dispatched, whole(&record("late"))).await.unwrap();
     assert_eq!(b.claim(&key(2)).await.unwrap(), Claimed::Done(record("late")));
 }
 
@@ -160,38 +183,102 @@ async fn every_inference_is_taken_once(place: &Place) {
     assert_eq!(taken, vec![1; 25]);
 }
 
-fn binding(version: &str) -> Binding {
-    Binding { epoch: Epoch(7), version: version.to_owned(), creator: Address::stored("gonka1me".to_owned()) }
+/// Two members, of whom this host is the first; the owner has the key 9.
+fn binding(name: &str) -> Binding {
+    let member = |number| Member { address: secret(number).address().unwrap(), warm_key: None };
+    let group = Group::new(vec![member(1), member(2)]).unwrap();
+    Binding::new(escrow(name), secret(9).address().unwrap(), 0, Terms::free(), group).unwrap()
+}
+
+/// What a host says of steps.
+async fn takes(ledger: &Ledger, session: &Session, diffs: &[Diff]) -> Result<u64, LedgerError> {
+    ledger.take(session, diffs).await.map(|(state, _)| state.latest().0)
 }
 
 async fn a_history_does_not_fork(place: &Place) {
     let (a, b) = (place.host("a").await, place.host("b").await);
+    let (first, second) = (Ledger::new(a.clone(), secret(1)).unwrap(), Ledger::new(b.clone(), secret(1)).unwrap());
     let id = escrow("e-1");
+    let of = |nonce, number| diff(&id, nonce, number);
     assert_eq!(a.session(&id).await.unwrap(), None);
-    let session = a.bind(&id, &binding("v1")).await.unwrap();
+    let session = a.bind(Epoch(7), "v1", &binding("e-1")).await.unwrap();
     // Whoever comes second gets what is there.
-    assert_eq!(b.bind(&id, &binding("v2")).await.unwrap(), session);
-    let diffs = [diff(1, "a"), diff(2, "b")];
-    let together = tokio::join!(a.append(&session, &diffs), b.append(&session, &diffs));
-    assert_eq!(together.0.unwrap(), together.1.unwrap());
-    let is = async |host: &Storage, session: &Session, diff: Diff| match host.append(session, &[diff]).await {
-        Ok(head) => Ok(head.nonce.0),
-        Err(AppendError::Diff(error)) => Err(error),
-        Err(AppendError::Storage(error)) => panic!("{error:?}"),
+    let other = Binding { amount: 5, ..binding("e-1") };
+    assert_eq!(b.bind(Epoch(8), "v2", &other).await.unwrap(), session);
+    let diffs = [of(1, 0), of(2, 0)];
+    let together = tokio::join!(takes(&first, &session, &diffs), takes(&second, &session, &diffs));
+    assert_eq!((together.0.unwrap(), together.1.unwrap()), (2, 2));
+    // Both believe that the next is theirs: one is stored, and the other is told.
+    let (mine, theirs) = ([of(3, 1)], [of(3, 2)]);
+    let together = tokio::join!(takes(&first, &session, &mine), takes(&second, &session, &theirs));
+    let (stored, forked) = match together {
+        (Ok(3), Err(error)) => (&mine, error),
+        (Err(error), Ok(3)) => (&theirs, error),
+        unexpected => panic!("{unexpected:?}"),
     };
-    assert_eq!(is(&b, &session, diff(3, "c")).await, Ok(3));
-    assert_eq!(is(&a, &session, diff(2, "b")).await, Ok(3), "a stale host replays what is stored");
-    assert_eq!(is(&a, &session, diff(2, "x")).await, Err(DiffError::Fork(Nonce(2))));
-    assert_eq!(is(&a, &session, diff(5, "e")).await, Err(DiffError::Gap { latest: Nonce(3), got: Nonce(5) }));
-    // All or none.
-    let mixed = a.append(&session, &[diff(4, "d"), diff(6, "f")]).await;
-    assert!(matches!(mixed, Err(AppendError::Diff(DiffError::Gap { .. }))));
-    let stored: Vec<_> =
-        a.diffs(&session, Nonce(2), Nonce(9)).await.unwrap().into_iter().map(|(diff, _)| diff).collect();
-    assert_eq!(stored, vec![diff(2, "b"), diff(3, "c")]);
-    assert_eq!(b.session(&id).await.unwrap().unwrap().latest, Nonce(3));
-    let empty = b.bind(&escrow("e-2"), &binding("v1")).await.unwrap();
-    assert_eq!(b.append(&empty, &[]).await.unwrap(), Head::START);
+    let is_fork = |error| matches!(error, LedgerError::Append(AppendError::Fork(Fork(Nonce(_)))));
+    assert!(is_fork(forked));
+    for (ledger, storage) in [(&first, &a), (&second, &b)] {
+        // A stale host replays what is stored, and is where the other is.
+        assert_eq!(takes(ledger, &session, stored).await.unwrap(), 3);
+        assert_eq!(takes(ledger, &session, &[of(2, 0), stored[0].clone()]).await.unwrap(), 3);
+        assert!(is_fork(takes(ledger, &session, &[of(2, 7)]).await.unwrap_err()));
+        assert!(is_fork(takes(ledger, &session, &[of(2, 7), of(3, 7), of(4, 0)]).await.unwrap_err()), "all or none");
+        let gap = takes(ledger, &session, &[of(5, 0)]).await.unwrap_err();
+        let latest = Nonce(3);
+        assert!(matches!(gap, LedgerError::Step(StepError::NotNext { latest: found, got: Nonce(5) }) if found == latest));
+        let mixed = takes(ledger, &session, &[of(4, 0), of(6, 0)]).await.unwrap_err();
+        assert!(matches!(mixed, LedgerError::Step(StepError::NotNext { .. })), "all or none");
+        assert_eq!(storage.session(&id).await.unwrap().unwrap().latest, latest);
+    }
+    let page = a.diffs(&session, Nonce(2), Nonce(u64::MAX)).await.unwrap();
+    let expected = vec![of(2, 0), stored[0].clone()];
+    assert_eq!(page.iter().map(|(diff, _)| diff.clone()).collect::<Vec<_>>(), expected);
+    // A host that has never seen the session reads it to the same state, which this member has signed.
+    let third = Ledger::new(place.host("c").await, secret(1)).unwrap();
+    let session = a.session(&id).await.unwrap().unwrap();
+    let state = third.state(&session).await.unwrap();
+    assert_eq!(state.root()[..], page[1].1[..]);
+    let signed = a.signatures(&session, Nonce(3)).await.unwrap();
+    assert_eq!(signed.into_iter().collect::<Vec<_>>(), [(Slot(0), third.sign(&state).to_vec())]);
+    let empty = b.bind(Epoch(7), "v1", &binding("e-2")).await.unwrap();
+    assert_eq!(takes(&second, &empty, &[]).await.unwrap(), 0);
+}
+
+/// What is owed is read from what is stored, by every process of a member.
+async fn what_members_say_is_kept(place: &Place) {
+    let (a, b) = (place.host("a").await, place.host("b").await);
+    let session = a.bind(Epoch(7), "v1", &binding("e-1")).await.unwrap();
+    // An execution is owed from its claim on, at the time of its first claim.
+    let Claimed::Taken(taken) = a.claim(&key(2)).await.unwrap() else { panic!("a new inference is free") };
+    let executed = |outcome| Executed { id: InferenceId(2), confirmed_at: taken.confirmed_at, outcome };
+    assert_eq!(b.executed(&session, InferenceId(0)).await.unwrap(), [executed(None)]);
+    a.step(&key(2), &taken.holder, Edge::Dispatch).await.unwrap();
+    assert_eq!(b.said(&key(2)).await.unwrap(), None);
+    a.step(&key(2), &taken.holder, whole(&record("x"))).await.unwrap();
+    assert_eq!(b.executed(&session, InferenceId(2)).await.unwrap(), [executed(Some(OUTCOME))]);
+    assert_eq!(b.executed(&session, InferenceId(3)).await.unwrap(), []);
+    let said = b.said(&key(2)).await.unwrap().unwrap();
+    assert_eq!((&said.prompt[..], said.record), (&b"{}"[..], record("x")));
+    // So is a check, once it is submitted.
+    assert_eq!(a.acquire_validation(&key(3), Epoch(7), 60_000).await.unwrap(), Acquire::Insert);
+    assert_eq!(b.checked(&session, InferenceId(0)).await.unwrap(), []);
+    a.submit_validation(&key(3), false).await.unwrap();
+    let expected = [Checked { id: InferenceId(3), is_valid: false }];
+    assert_eq!(b.checked(&session, InferenceId(0)).await.unwrap(), expected);
+    // What others say is kept once, and forgotten once it is owed no more.
+    let finish = Tx::of(Kind::Finish(Finish { inference_id: 5, ..Finish::default() }));
+    let word = Tx::of(Kind::Validation(Word { inference_id: 6, ..Word::default() }));
+    a.keep_txs(&session, &[finish.clone(), word.clone(), finish.clone()]).await.unwrap();
+    assert_eq!(b.kept_txs(&session, |_| true).await.unwrap().len(), 2);
+    assert_eq!(b.kept_txs(&session, |tx| *tx == word).await.unwrap(), [word.clone()]);
+    assert_eq!(a.kept_txs(&session, |_| true).await.unwrap(), [word]);
+    // Two of two have signed: the step is final.
+    let signature = |slot| Signature { nonce: Nonce(4), slot: Slot(slot), bytes: vec![1; 65] };
+    a.keep_signatures(&session, &[signature(0)]).await.unwrap();
+    assert_eq!(b.last_finalized(&session).await.unwrap(), Nonce(0));
+    b.keep_signatures(&session, &[signature(1), signature(1)]).await.unwrap();
+    assert_eq!(a.last_finalized(&session).await.unwrap(), Nonce(4));
 }
 
 async fn one_checks_an_inference(place: &Place) {
@@ -205,13 +292,13 @@ async fn one_checks_an_inference(place: &Place) {
         unexpected => panic!("{unexpected:?}"),
     };
     assert_eq!(ask(holder, 7, 60_000).await, Acquire::Mine);
-    let stolen = other.submit_validation(&key(1)).await;
+    let stolen = other.submit_validation(&key(1), true).await;
     assert!(matches!(stolen, Err(Validation::Refused(validation::Refused::NotYours))));
     // What was left lying is taken over, and its first holder is too late.
     assert_eq!(ask(other, 7, 0).await, Acquire::TakeOver);
-    let late = holder.submit_validation(&key(1)).await;
+    let late = holder.submit_validation(&key(1), true).await;
     assert!(matches!(late, Err(Validation::Refused(validation::Refused::NotYours))));
-    other.submit_validation(&key(1)).await.unwrap();
+    other.submit_validation(&key(1), true).await.unwrap();
     assert_eq!(ask(holder, 7, 0).await, Acquire::Done);
     // A check that is given back is free at once; one of an epoch that is over is passed over for good.
     let next = key(2);
@@ -233,17 +320,16 @@ async fn hosts_begin_at_once(place: &Place) {
 async fn an_epoch_is_forgotten(place: &Place) {
     let host = place.host("a").await;
     for (name, epoch) in [("old", 3), ("new", 4)] {
-        let binding = Binding { epoch: Epoch(epoch), ..binding("v1") };
-        let session = host.bind(&escrow(name), &binding).await.unwrap();
-        host.append(&session, &[diff(1, name)]).await.unwrap();
+        let session = host.bind(Epoch(epoch), "v1", &binding(name)).await.unwrap();
+        let ledger = Ledger::new(host.clone(), secret(1)).unwrap();
+        assert_eq!(takes(&ledger, &session, &[diff(&escrow(name), 1, 0)]).await.unwrap(), 1);
     }
     assert!(host.prune(Epoch(4)).await.unwrap() > 0);
     assert_eq!(host.session(&escrow("old")).await.unwrap(), None);
     let kept = host.session(&escrow("new")).await.unwrap().unwrap();
     assert_eq!(host.diffs(&kept, Nonce(0), Nonce(9)).await.unwrap().len(), 1);
     // An epoch that comes again has its tables again.
-    let again = Binding { epoch: Epoch(3), ..binding("v1") };
-    host.bind(&escrow("old"), &again).await.unwrap();
+    host.bind(Epoch(3), "v1", &binding("old")).await.unwrap();
 }
 
 /// S17: the proof that hosts give each other.

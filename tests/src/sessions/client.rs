@@ -14,11 +14,16 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use k256::ecdsa::SigningKey;
+use ripemd::{Digest as _, Ripemd160};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+/// In canonical JSON: its keys are in order.
+const PROMPT: &str = r#"{"messages":[{"content":"one two three","role":"user"}]}"#;
+const MODEL: &str = "echo";
+const INPUT_LENGTH: u64 = 3;
 const WITHIN: Duration = Duration::from_secs(60);
 /// A stream says something at least this often.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -28,6 +33,16 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub struct Session {
     key: SigningKey,
     pub escrow: String,
+}
+
+/// What an owner asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inference {
+    /// The step that asks for it, and its number.
+    pub nonce: u64,
+    pub tokens: u32,
+    /// Seconds since 1970.
+    pub started_at: u64,
 }
 
 /// A signed request, which may be sent more than once.
@@ -70,24 +85,55 @@ impl Session {
         Session { key, escrow: escrow.to_owned() }
     }
 
-    /// Asks for the next inference: one diff, and so many tokens.
+    /// Asks for the next inference: one step, and so many tokens.
     pub fn asks(&self, prefix: &str, nonce: u64, tokens: u32) -> Asked {
-        self.asks_with(prefix, nonce, tokens, &format!("step {nonce}"))
+        self.asks_with(prefix, nonce, tokens, &[], 0)
     }
 
-    /// The same, with these words in the diff.
-    pub fn asks_with(&self, prefix: &str, nonce: u64, tokens: u32, words: &str) -> Asked {
-        let coded = |text: &str| STANDARD.encode(text);
+    /// The same, with what members have said in the step, and by an owner whose clock shows this.
+    pub fn asks_with(&self, prefix: &str, nonce: u64, tokens: u32, owed: &[Vec<u8>], started_at: u64) -> Asked {
+        let asked = Inference { nonce, tokens, started_at };
         let body = json!({
-            "diffs": [{"nonce": nonce, "txs": coded(words), "user_sig": coded("me"), "post_state_root": coded("root")}],
+            "diffs": [self.step(nonce, owed, Some(&asked))],
             "nonce": nonce,
-            "payload": {
-                "prompt": coded("one two three"), "model": "echo", "input_length": 3, "max_tokens": tokens,
-                "started_at": 0,
-            },
+            "payload": asked.payload(),
             "stream": true,
         });
         self.sign(&format!("{prefix}/sessions/{}/chat/completions", self.escrow), body.to_string())
+    }
+
+    /// Takes a step that asks for nothing: its owner says what members have said.
+    pub fn says(&self, prefix: &str, nonce: u64, owed: &[Vec<u8>]) -> Asked {
+        let body = json!({"diffs": [self.step(nonce, owed, None)], "nonce": nonce});
+        self.sign(&format!("{prefix}/sessions/{}/chat/completions", self.escrow), body.to_string())
+    }
+
+    /// A step with these transactions of members, and the start of an inference.
+    pub fn step(&self, nonce: u64, owed: &[Vec<u8>], asked: Option<&Inference>) -> Value {
+        let mut content = proto::number(1, nonce);
+        for tx in owed {
+            content.extend(proto::bytes(2, tx));
+        }
+        if let Some(asked) = asked {
+            content.extend(proto::bytes(2, &asked.start()));
+        }
+        let signed = [content.as_slice(), &proto::bytes(3, self.escrow.as_bytes())].concat();
+        let user_sig = self.signature(&signed);
+        json!({"nonce": nonce, "txs": STANDARD.encode(content), "user_sig": STANDARD.encode(user_sig)})
+    }
+
+    /// `r ‖ s ‖ v` of the SHA-256 of a message.
+    fn signature(&self, message: &[u8]) -> Vec<u8> {
+        let (signature, recovery) =
+            self.key.sign_prehash_recoverable(&Sha256::digest(message)).expect("a hash is signed");
+        [signature.to_bytes().as_slice(), &[recovery.to_byte()]].concat()
+    }
+
+    /// The account of its key, as the chain writes it.
+    pub fn address(&self) -> String {
+        let key = Sha256::digest(self.key.verifying_key().to_encoded_point(true).as_bytes());
+        let prefix = bech32::Hrp::parse("gonka").expect("a prefix");
+        bech32::encode::<bech32::Bech32>(prefix, &Ripemd160::digest(key)).expect("20 bytes are an account")
     }
 
     pub fn sign(&self, path: &str, body: String) -> Asked {
@@ -96,14 +142,61 @@ impl Session {
         digest.update(&self.escrow);
         digest.update(&body);
         digest.update(at.to_be_bytes());
-        let (signature, recovery) =
-            self.key.sign_prehash_recoverable(&Sha256::digest(digest.finalize())).expect("a hash is signed");
-        let bytes = [signature.to_bytes().as_slice(), &[recovery.to_byte()]].concat();
+        let bytes = self.signature(&digest.finalize());
         Asked {
             path: path.to_owned(),
             body: body.into(),
             signature: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             timestamp: at.to_string(),
+        }
+    }
+}
+
+impl Inference {
+    /// As it is sent.
+    pub fn payload(&self) -> Value {
+        json!({
+            "prompt": STANDARD.encode(PROMPT), "model": MODEL, "input_length": INPUT_LENGTH,
+            "max_tokens": self.tokens, "started_at": self.started_at,
+        })
+    }
+
+    /// The transaction that asks for it.
+    fn start(&self) -> Vec<u8> {
+        let start = [
+            proto::number(1, self.nonce),
+            proto::bytes(2, &Sha256::digest(PROMPT)),
+            proto::bytes(3, MODEL.as_bytes()),
+            proto::number(4, INPUT_LENGTH),
+            proto::number(5, self.tokens.into()),
+            proto::number(6, self.started_at),
+        ];
+        proto::bytes(1, &start.concat())
+    }
+}
+
+/// As much of protobuf as a step needs.
+mod proto {
+    /// A number; 0 is left out.
+    pub(super) fn number(field: u8, value: u64) -> Vec<u8> {
+        if value == 0 { Vec::new() } else { [varint(u64::from(field) << 3), varint(value)].concat() }
+    }
+
+    pub(super) fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
+        let length = u64::try_from(value.len()).unwrap_or(u64::MAX);
+        [varint(u64::from(field) << 3 | 2), varint(length), value.to_vec()].concat()
+    }
+
+    fn varint(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let low = value.to_le_bytes()[0] & 0x7f;
+            value >>= 7;
+            if value == 0 {
+                bytes.push(low);
+                return bytes;
+            }
+            bytes.push(low | 0x80);
         }
     }
 }
@@ -206,6 +299,13 @@ impl Heard {
             return Err(format!("it begins with {first} and ends with {done}"));
         }
         Ok(())
+    }
+
+    /// What the host has said that the next step is to hold.
+    pub fn owed(&self) -> Vec<Vec<u8>> {
+        let meta = self.events.last().and_then(|(_, data)| serde_json::from_str::<Value>(data).ok()).unwrap_or_default();
+        let txs = meta["devshard_meta"]["mempool"].as_array().cloned().unwrap_or_default();
+        txs.iter().filter_map(|tx| STANDARD.decode(tx.as_str()?).ok()).collect()
     }
 
     /// The id of the last event.

@@ -118,12 +118,14 @@ struct Asked {
 }
 
 async fn ask(host: std::net::SocketAddr, session: Session, stop: Arc<AtomicBool>) -> Asked {
-    let mut asked = Asked::default();
+    let (mut asked, mut owed) = (Asked::default(), Vec::new());
     while !stop.load(Ordering::Relaxed) {
         asked.inferences += 1;
         let (begun, mut first) = (Instant::now(), None);
-        let request = session.asks(&format!("/{VERSION}"), asked.inferences, TOKENS);
+        // What the host has said of one inference is in the step that asks for the next.
+        let request = session.asks_with(&format!("/{VERSION}"), asked.inferences, TOKENS, &owed, 0);
         let heard = request.resume(host, None, |_| first = first.or_else(|| Some(begun.elapsed()))).await;
+        owed = heard.owed();
         let waited = first.unwrap_or_else(|| begun.elapsed());
         asked.longest_wait_ms = asked.longest_wait_ms.max(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
         match (&heard.end, heard.is_whole(TOKENS)) {

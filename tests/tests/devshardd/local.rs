@@ -32,7 +32,7 @@ async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
     assert_eq!(code(&asked, Some("soon")).await, typed(400, "bad_cursor"));
     let other = Session::of("e-1", "another");
     assert_eq!(code(&other.asks(PREFIX, 2, 5), None).await, typed(403, "not_owner"));
-    assert_eq!(code(&session.asks_with(PREFIX, 1, 5, "other words"), None).await, typed(409, "diff_fork"));
+    assert_eq!(code(&session.asks_with(PREFIX, 1, 5, &[], 7), None).await, typed(409, "diff_fork"));
     assert_eq!(code(&session.asks(PREFIX, 9, 5), None).await, typed(409, "diff_gap"));
     let path = format!("{PREFIX}/sessions/e-1/chat/completions");
     let stepless = "{\"nonce\":4,\"payload\":{\"prompt\":\"\",\"model\":\"m\",\"max_tokens\":1}}";
@@ -48,7 +48,12 @@ async fn a_session_is_heard_from_its_receipt_to_its_meta_event() {
     let diffs: serde_json::Value = node.get(&format!("{PREFIX}/sessions/e-1/diffs?from=1&to=9")).await.json();
     let nonces: Vec<_> = diffs.as_array().unwrap().iter().map(|found| found["diff"]["nonce"].as_u64()).collect();
     assert_eq!(nonces, vec![Some(1)]);
-    for (path, status, code) in [("sessions/e-1/payloads", 501, "not_rebuilt"), ("nothing", 404, "not_found")] {
+    for (path, status, code) in [
+        ("sessions/e-1/payloads", 400, "bad_parameter"),
+        ("sessions/e-1/payloads?inference_id=1", 401, "unsigned"),
+        ("sessions/e-9/mempool", 404, "unknown_session"),
+        ("nothing", 404, "not_found"),
+    ] {
         let refused = node.get(&format!("{PREFIX}/{path}")).await;
         assert_eq!((refused.status, refused.header("x-devshard-error")), (status, Some(code)));
     }

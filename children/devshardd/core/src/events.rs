@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::{InferenceId, Nonce};
-use crate::sse::DONE;
+use crate::sse::{DONE, ModelStream};
 
 /// The first byte of a stored record: how the rest is read.
 const FORMAT: u8 = 1;
@@ -329,6 +329,25 @@ impl Record {
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(&self.bytes).into()
     }
+}
+
+/// What a model says in words: the contents of its events, or of the messages of an answer in one piece. `None`: the body
+/// is no event stream that ends with `[DONE]`, or an event of it is no JSON.
+#[must_use]
+pub fn answer_text(body: &[u8]) -> Option<String> {
+    let (mut stream, mut payloads, mut text) = (ModelStream::default(), Vec::new(), String::new());
+    stream.push(body, &mut payloads).ok()?;
+    if !stream.is_done() {
+        return None;
+    }
+    for payload in payloads.iter().filter(|payload| *payload != DONE) {
+        let chunk: serde_json::Value = serde_json::from_slice(payload).ok()?;
+        for choice in chunk.get("choices")?.as_array()? {
+            let said = ["delta", "message"].iter().find_map(|name| choice.get(name)?.get("content")?.as_str());
+            text.push_str(said.unwrap_or_default());
+        }
+    }
+    Some(text)
 }
 
 /// Where a payload says what it has used.

@@ -115,6 +115,21 @@ fn what_the_model_said_is_committed_to() {
 }
 
 #[test]
+fn an_answer_is_read_in_words() {
+    let delta = |text: &str| json!({"choices": [{"delta": {"content": text}}]}).to_string();
+    let body = |payloads: &[String]| payloads.iter().map(|payload| format!("data: {payload}\n\n")).collect::<String>();
+    let done = "[DONE]".to_owned();
+    let usage = json!({"choices": [], "usage": {}}).to_string();
+    let stream = body(&[delta("a "), json!({"choices": [{"delta": {}}]}).to_string(), delta("b"), usage, done.clone()]);
+    assert_eq!(answer_text(stream.as_bytes()).as_deref(), Some("a b"));
+    let whole = body(&[json!({"choices": [{"message": {"content": "a b"}}]}).to_string(), done.clone()]);
+    assert_eq!(answer_text(whole.as_bytes()).as_deref(), Some("a b"));
+    for broken in [body(&[delta("a")]), body(&["a".to_owned(), done.clone()]), body(&["{}".to_owned(), done])] {
+        assert_eq!(answer_text(broken.as_bytes()), None, "{broken}");
+    }
+}
+
+#[test]
 fn a_record_that_is_cut_is_told() {
     let mut record = Record::default();
     assert!(record.push(b"one") && record.push(b"two"));

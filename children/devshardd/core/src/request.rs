@@ -60,14 +60,19 @@ pub enum RequestError {
 }
 
 impl Payload {
-    /// What its owner signs of the prompt: SHA-256 of its canonical JSON. A prompt that is no JSON is hashed as it
-    /// is; the upstream takes none.
+    /// What its owner signs of the prompt.
     #[must_use]
     pub fn prompt_hash(&self) -> [u8; 32] {
-        match canonical(&self.prompt) {
-            Ok(text) => Sha256::digest(text).into(),
-            Err(_) => Sha256::digest(&self.prompt).into(),
-        }
+        prompt_hash(&self.prompt)
+    }
+}
+
+/// SHA-256 of the canonical JSON of a prompt. One that is no JSON is hashed as it is; the upstream takes none.
+#[must_use]
+pub fn prompt_hash(prompt: &[u8]) -> [u8; 32] {
+    match canonical(prompt) {
+        Ok(text) => Sha256::digest(text).into(),
+        Err(_) => Sha256::digest(prompt).into(),
     }
 }
 

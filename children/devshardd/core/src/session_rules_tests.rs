@@ -113,11 +113,16 @@ fn nobody_speaks_for_another() {
         (&started, p.timeout(1, Reason::Execution, &[0, 2]), 0),
     ] {
         assert!(p.after(state, vec![tx.clone()]).is_ok());
-        assert!(matches!(tx.kind, Some(Kind::Timeout(_))) || state.would_take(&tx), "{tx:?}");
+        let is_gathered = matches!(tx.kind, Some(Kind::Timeout(_)));
+        assert_eq!((state.is_members_word(&tx), state.is_open(&tx)), (!is_gathered, !is_gathered), "{tx:?}");
+        let taken = p.after(state, vec![tx.clone()]).unwrap();
+        assert!(!taken.is_open(&tx), "{tx:?}");
         assert_eq!(p.tx_error(state, spoiled(tx.clone())), TxError::NotSigned(slot));
-        assert!(!state.would_take(&spoiled(tx)));
+        assert!(!state.is_members_word(&spoiled(tx)));
     }
-    assert!(!pending.would_take(&start(2)), "a start is the owner's own");
+    assert!(!pending.is_members_word(&start(2)) && !pending.is_open(&start(2)), "a start is the owner's own");
+    assert!(pending.is_members_word(&p.finish(4)) && pending.is_open(&p.finish(4)), "its start has not come yet");
+    assert!(!started.is_open(&p.finish(0)), "nobody has asked for it");
     // The right words in another session.
     let Some(Kind::Finish(finish)) = p.finish(1).kind else { unreachable!() };
     let mut other = Finish { escrow_id: "other".to_owned(), proposer_sig: vec![], ..finish };

@@ -35,7 +35,7 @@ impl Echo {
     pub(super) async fn run(&self, job: &Job, payloads: mpsc::Sender<Bytes>) -> Result<(), EngineError> {
         if let Some(journal) = &self.journal {
             // One short write to a file that is opened for appending is whole.
-            let line = format!("{} {}\n", job.key.epoch, job.key.idempotency_key());
+            let line = format!("{} {}\n", job.key.epoch, job.name());
             journal.lock().write_all(line.as_bytes()).map_err(|error| EngineError::NotReached(Box::new(error)))?;
         }
         let words = words(&job.prompt);
@@ -53,7 +53,7 @@ impl Echo {
 fn chunk(job: &Job, word: &str, number: u32, is_last: bool) -> Bytes {
     let finish = if is_last { json!("length") } else { Value::Null };
     let chunk = json!({
-        "id": job.key.idempotency_key(),
+        "id": job.name(),
         "object": "chat.completion.chunk",
         "model": job.model,
         "choices": [{"index": 0, "delta": {"content": format!("{word} ")}, "finish_reason": finish}],

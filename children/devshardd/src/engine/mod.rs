@@ -25,6 +25,17 @@ pub struct Job {
     pub stream: bool,
     /// The model ends within this.
     pub within: Duration,
+    /// Whether an answer of another is checked: then the model is asked under a name of its own.
+    pub is_check: bool,
+}
+
+impl Job {
+    /// What the model knows it by.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.key.idempotency_key();
+        if self.is_check { format!("{name}-check") } else { name }
+    }
 }
 
 /// Why a model has not given a whole answer.

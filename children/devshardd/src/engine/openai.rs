@@ -61,7 +61,7 @@ impl OpenAi {
             .client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
-            .header("idempotency-key", job.key.idempotency_key())
+            .header("idempotency-key", job.name())
             .body(body(job));
         let answering = async {
             match asking.send().await {
@@ -167,6 +167,10 @@ fn body(job: &Job) -> String {
         ("stream", json!(job.stream)),
     ] {
         body.insert(name.to_owned(), value);
+    }
+    // What is to be paid for is what the model has counted.
+    if job.stream {
+        body.entry("stream_options").or_insert_with(|| json!({"include_usage": true}));
     }
     Value::Object(body).to_string()
 }

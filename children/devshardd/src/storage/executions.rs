@@ -3,17 +3,18 @@
 
 use devshard_core::claim::{self, Decision, Holder, Refused, Row};
 use devshard_core::events::Record;
-use devshard_core::ids::{ExecutionKey, Fence, OwnerId};
+use devshard_core::ids::{ExecutionKey, Fence, InferenceId, OwnerId};
+use devshard_core::session::owed::{Executed, Outcome};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
 
-use super::{Fault, Storage, StorageError, int, read_bytes, read_int, read_text, sql};
+use super::{Fault, Session, Storage, StorageError, bind_key, int, read_bytes, read_int, read_text, sql};
 
 /// What came of asking for an inference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     /// It is this process's to run.
-    Taken(Holder),
+    Taken(Taken),
     /// This one runs it: ask again.
     Wait(OwnerId),
     /// It has been run.
@@ -22,13 +23,36 @@ pub enum Claimed {
     Uncertain,
 }
 
+/// What whoever runs it knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub holder: Holder,
+    /// When it was claimed for the first time, in seconds since 1970: what its receipt says, however often it is claimed.
+    pub confirmed_at: i64,
+}
+
+/// A whole result, with what its executor commits to.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<'a> {
+    pub record: &'a Record,
+    pub prompt: &'a [u8],
+    pub outcome: &'a Outcome,
+}
+
+/// What was asked and answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub prompt: Vec<u8>,
+    pub record: Record,
+}
+
 /// A step of whoever runs it.
 #[derive(Debug, Clone, Copy)]
 pub enum Edge<'a> {
     /// The model is about to be called.
     Dispatch,
     /// The whole result is here.
-    Complete(&'a Record),
+    Complete(Whole<'a>),
     /// It is certain that the model has not run.
     Abandon,
     /// The model has been called, and gave no whole answer.
@@ -49,6 +73,14 @@ struct Found {
     row: Option<Row>,
     is_alive: bool,
     now_ms: u64,
+    /// 0: it has not been claimed.
+    confirmed_at: u64,
+}
+
+impl Found {
+    fn confirmed_at(&self) -> u64 {
+        if self.confirmed_at > 0 { self.confirmed_at } else { self.now_ms / 1_000 }
+    }
 }
 
 impl Edge<'_> {
@@ -91,16 +123,17 @@ impl Storage {
                 Decision::Take { fence } => {
                     let holder = Holder { owner: self.me.clone(), fence };
                     let next = Row::Claimed { holder: holder.clone(), since_ms: found.now_ms };
-                    if !self.write(&mut transaction, key, found.row.is_some(), &next, None).await? {
+                    let confirmed_at = found.confirmed_at();
+                    if !self.write(&mut transaction, key, found.row.is_some(), &next, confirmed_at, None).await? {
                         // Another has made the row between our look and our word.
                         continue;
                     }
-                    Claimed::Taken(holder)
+                    Claimed::Taken(taken(holder, confirmed_at))
                 }
                 Decision::Wait { owner } => Claimed::Wait(owner),
                 Decision::Replay => Claimed::Done(self.result(&mut transaction, key).await?),
                 Decision::GiveUp { fence } => {
-                    self.write(&mut transaction, key, true, &Row::Uncertain { fence }, None).await?;
+                    self.write(&mut transaction, key, true, &Row::Uncertain { fence }, found.confirmed_at, None).await?;
                     Claimed::Uncertain
                 }
                 Decision::GivenUp => Claimed::Uncertain,
@@ -116,7 +149,7 @@ impl Storage {
         let found = self.find(&mut transaction, key).await?;
         let row = found.row.as_ref();
         let result = match edge {
-            Edge::Complete(record) => Some(record),
+            Edge::Complete(whole) => Some(whole),
             Edge::Dispatch | Edge::Abandon | Edge::GiveUp => None,
         };
         let next = match self.fault {
@@ -124,7 +157,7 @@ impl Storage {
             #[cfg(feature = "faults")]
             Fault::NoClaim => edge.unheeding(row, holder)?,
         };
-        self.write(&mut transaction, key, true, &next, result).await?;
+        self.write(&mut transaction, key, true, &next, found.confirmed_at, result).await?;
         transaction.commit().await.map_err(StorageError::Database)?;
         Ok(())
     }
@@ -132,24 +165,23 @@ impl Storage {
     async fn find(&self, transaction: &mut Transaction<'_, Any>, key: &ExecutionKey) -> Result<Found, StorageError> {
         let question = sqlx::query(sql(
             self.database.dialect,
-            "SELECT state, fence, owner, since_ms, {now} AS now_ms, \
+            "SELECT state, fence, owner, since_ms, confirmed_at, {now} AS now_ms, \
              (SELECT COUNT(*) FROM devshard_owners o WHERE o.owner = e.owner AND o.until_ms > {now}) AS alive \
              FROM devshard_executions e \
              WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3{for_update}",
         ));
-        let question =
-            question.bind(int(key.epoch.0)?).bind(key.escrow.as_str().to_owned()).bind(int(key.inference.0)?);
-        let row = question.fetch_optional(&mut **transaction).await.map_err(StorageError::Database)?;
+        let row = bind_key(question, key)?.fetch_optional(&mut **transaction).await.map_err(StorageError::Database)?;
         match row {
             Some(row) => Ok(Found {
                 row: Some(read(&row)?),
                 is_alive: read_int(&row, "alive")? > 0,
                 now_ms: read_int(&row, "now_ms")?,
+                confirmed_at: read_int(&row, "confirmed_at")?,
             }),
             None => {
                 let question = sqlx::query(sql(self.database.dialect, "SELECT {now} AS now_ms"));
                 let row = question.fetch_one(&mut **transaction).await.map_err(StorageError::Database)?;
-                Ok(Found { row: None, is_alive: false, now_ms: read_int(&row, "now_ms")? })
+                Ok(Found { row: None, is_alive: false, now_ms: read_int(&row, "now_ms")?, confirmed_at: 0 })
             }
         }
     }
@@ -161,7 +193,8 @@ impl Storage {
         key: &ExecutionKey,
         is_there: bool,
         row: &Row,
-        result: Option<&Record>,
+        confirmed_at: u64,
+        whole: Option<Whole<'_>>,
     ) -> Result<bool, StorageError> {
         let (state, owner, since_ms) = match row {
             Row::Claimed { holder, since_ms } => ("claimed", holder.owner.as_str(), *since_ms),
@@ -171,24 +204,32 @@ impl Storage {
             Row::Uncertain { .. } => ("uncertain", self.me.as_str(), 0),
         };
         let statement = if is_there {
-            "UPDATE devshard_executions SET state = $4, fence = $5, owner = $6, since_ms = $7, \
-             result = COALESCE($8, result), result_hash = COALESCE($9, result_hash) \
+            "UPDATE devshard_executions SET state = $4, fence = $5, owner = $6, since_ms = $7, confirmed_at = $8, \
+             result = COALESCE($9, result), result_hash = COALESCE($10, result_hash), \
+             prompt = COALESCE($11, prompt), response_hash = COALESCE($12, response_hash), \
+             input_tokens = COALESCE($13, input_tokens), output_tokens = COALESCE($14, output_tokens) \
              WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3"
         } else {
+            // A result follows its claim: what it adds is bound, and nothing yet.
             "INSERT INTO devshard_executions \
-             (epoch_id, escrow_id, inference_id, state, fence, owner, since_ms, result, result_hash) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"
+             (epoch_id, escrow_id, inference_id, state, fence, owner, since_ms, confirmed_at, result, result_hash, \
+             prompt, response_hash, input_tokens, output_tokens) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, COALESCE($13, 0), COALESCE($14, 0)) \
+             ON CONFLICT DO NOTHING"
         };
-        let writing = sqlx::query(sql(self.database.dialect, statement))
-            .bind(int(key.epoch.0)?)
-            .bind(key.escrow.as_str().to_owned())
-            .bind(int(key.inference.0)?)
+        let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let writing = bind_key(sqlx::query(sql(self.database.dialect, statement)), key)?
             .bind(state)
             .bind(int(row.fence().0)?)
             .bind(owner.to_owned())
             .bind(int(since_ms)?)
-            .bind(result.map(|record| record.bytes().to_vec()))
-            .bind(result.map(|record| record.hash().to_vec()));
+            .bind(int(confirmed_at)?)
+            .bind(whole.map(|whole| whole.record.bytes().to_vec()))
+            .bind(whole.map(|whole| whole.record.hash().to_vec()))
+            .bind(whole.map(|whole| whole.prompt.to_vec()))
+            .bind(whole.map(|whole| whole.outcome.response_hash.to_vec()))
+            .bind(whole.map(|whole| tokens(whole.outcome.input_tokens)))
+            .bind(whole.map(|whole| tokens(whole.outcome.output_tokens)));
         let written = writing.execute(&mut **transaction).await.map_err(StorageError::Database)?;
         Ok(written.rows_affected() == 1)
     }
@@ -197,11 +238,57 @@ impl Storage {
         let question = sqlx::query(
             "SELECT result FROM devshard_executions WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3",
         );
-        let question =
-            question.bind(int(key.epoch.0)?).bind(key.escrow.as_str().to_owned()).bind(int(key.inference.0)?);
-        let row = question.fetch_one(&mut **transaction).await.map_err(StorageError::Database)?;
+        let row = bind_key(question, key)?.fetch_one(&mut **transaction).await.map_err(StorageError::Database)?;
         Record::read(read_bytes(&row, "result")?).map_err(StorageError::Record)
     }
+
+    /// What this member has begun to execute of a session, from an inference on: what it owes is told by that.
+    pub async fn executed(&self, session: &Session, from: InferenceId) -> Result<Vec<Executed>, StorageError> {
+        let question = sqlx::query(
+            "SELECT inference_id, state, confirmed_at, response_hash, input_tokens, output_tokens \
+             FROM devshard_executions WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id >= $3 \
+             AND confirmed_at > 0 ORDER BY inference_id",
+        );
+        let question = bind_key(question, &session.key(from))?;
+        let rows = question.fetch_all(&self.database.pool).await.map_err(StorageError::Database)?;
+        rows.iter().map(executed).collect()
+    }
+
+    /// What was asked and answered in an inference, once it is stored.
+    pub async fn said(&self, key: &ExecutionKey) -> Result<Option<Said>, StorageError> {
+        let question = sqlx::query(
+            "SELECT prompt, result FROM devshard_executions WHERE epoch_id = $1 AND escrow_id = $2 \
+             AND inference_id = $3 AND state = 'completed' AND prompt IS NOT NULL",
+        );
+        let row = bind_key(question, key)?.fetch_optional(&self.database.pool).await.map_err(StorageError::Database)?;
+        let Some(row) = row else { return Ok(None) };
+        let record = Record::read(read_bytes(&row, "result")?).map_err(StorageError::Record)?;
+        Ok(Some(Said { prompt: read_bytes(&row, "prompt")?, record }))
+    }
+}
+
+fn taken(holder: Holder, confirmed_at: u64) -> Taken {
+    Taken { holder, confirmed_at: i64::try_from(confirmed_at).unwrap_or(i64::MAX) }
+}
+
+fn executed(row: &AnyRow) -> Result<Executed, StorageError> {
+    let hash: Option<Vec<u8>> = sqlx::Row::try_get(row, "response_hash").map_err(StorageError::Database)?;
+    let outcome = match hash {
+        Some(hash) if read_text(row, "state")? == "completed" => Some(Outcome {
+            response_hash: hash.try_into().map_err(|hash: Vec<u8>| StorageError::Damaged {
+                what: "response_hash",
+                value: format!("{} bytes", hash.len()),
+            })?,
+            input_tokens: read_int(row, "input_tokens")?,
+            output_tokens: read_int(row, "output_tokens")?,
+        }),
+        Some(_) | None => None,
+    };
+    Ok(Executed {
+        id: InferenceId(read_int(row, "inference_id")?),
+        confirmed_at: i64::try_from(read_int(row, "confirmed_at")?).unwrap_or(i64::MAX),
+        outcome,
+    })
 }
 
 fn read(row: &AnyRow) -> Result<Row, StorageError> {
@@ -234,8 +321,9 @@ impl Storage {
         let fence = Fence(found.row.as_ref().map_or(1, |row| row.fence().0 + 1));
         let holder = Holder { owner: self.me.clone(), fence };
         let next = Row::Claimed { holder: holder.clone(), since_ms: found.now_ms };
-        self.write(&mut transaction, key, found.row.is_some(), &next, None).await?;
+        let confirmed_at = found.confirmed_at();
+        self.write(&mut transaction, key, found.row.is_some(), &next, confirmed_at, None).await?;
         transaction.commit().await.map_err(StorageError::Database)?;
-        Ok(Claimed::Taken(holder))
+        Ok(Claimed::Taken(taken(holder, confirmed_at)))
     }
 }

@@ -1,4 +1,5 @@
-//! The place of record: sessions, executions and their results, validation leases, who is alive.
+//! The place of record: sessions and their steps, executions and their results, what members have signed and said,
+//! leases of checks, who is alive.
 //!
 //! One set of statements for both databases (`sqlite:` for one host alone, `postgres:` for any number); what differs
 //! is in [`Dialect`]. Each question that is followed by a change holds its row in one transaction, decides by
@@ -11,6 +12,7 @@ mod identity;
 mod owners;
 mod schema;
 mod sessions;
+mod signatures;
 mod validations;
 
 use std::collections::BTreeSet;
@@ -21,14 +23,15 @@ use parking_lot::Mutex;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _, SqlStr};
 
-use devshard_core::diffs::DiffError;
+use devshard_core::diffs::Fork;
 use devshard_core::events::EventError;
-use devshard_core::ids::{Epoch, OwnerId};
+use devshard_core::ids::{Epoch, ExecutionKey, OwnerId};
 
-pub use executions::{Claimed, Edge, NotTaken};
+pub use executions::{Claimed, Edge, NotTaken, Said, Taken, Whole};
 pub use owners::LEASE;
 pub use schema::FORMAT;
-pub use sessions::{Binding, Session};
+pub use sessions::{Appended, PAGE, Session};
+pub use signatures::Signature;
 pub use validations::Validation;
 
 /// Why nothing came of a question.
@@ -48,13 +51,15 @@ pub enum StorageError {
     Damaged { what: &'static str, value: String },
     #[error("a stored result cannot be read")]
     Record(#[source] EventError),
+    #[error("the terms of a session cannot be read or written")]
+    Binding(#[source] serde_json::Error),
 }
 
 /// Why diffs are not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     #[error(transparent)]
-    Diff(#[from] DiffError),
+    Fork(#[from] Fork),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -121,6 +126,14 @@ impl Storage {
 fn sql(dialect: Dialect, statement: &str) -> SqlStr {
     let text = statement.replace("{now}", dialect.now_ms()).replace("{for_update}", dialect.for_update());
     AssertSqlSafe(text).into_sql_str()
+}
+
+/// A question, with the values bound that it has so far.
+type Question<'q> = sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>;
+
+/// Binds the first three values of a statement that is about one inference.
+fn bind_key<'q>(question: Question<'q>, key: &ExecutionKey) -> Result<Question<'q>, StorageError> {
+    Ok(question.bind(int(key.epoch.0)?).bind(key.escrow.as_str().to_owned()).bind(int(key.inference.0)?))
 }
 
 /// As the database holds it.

@@ -16,8 +16,14 @@ use devshard_core::ids::Epoch;
 pub const FORMAT: u32 = 1;
 
 /// The tables that Postgres divides by epoch.
-const DIVIDED: [&str; 5] =
-    ["devshard_sessions", "devshard_diffs", "devshard_signatures", "devshard_executions", "devshard_validation_leases"];
+const DIVIDED: [&str; 6] = [
+    "devshard_sessions",
+    "devshard_diffs",
+    "devshard_signatures",
+    "devshard_executions",
+    "devshard_validation_leases",
+    "devshard_mempool",
+];
 /// Of the lock under which an epoch's tables are made.
 const LOCK: i64 = 0x6465_7673_6861_7264;
 

@@ -1,38 +1,58 @@
-//! Sessions and their diffs (failure mode S03). A session belongs to one epoch, one creator and one version of this
-//! program.
+//! Sessions and their steps (failure mode S03). A session belongs to one epoch and one version of this program, and is
+//! bound to its terms when it begins.
 
 use devshard_core::auth::Address;
-use devshard_core::diffs::{self, Diff, DiffError, Head, Plan};
-use devshard_core::ids::{Epoch, EscrowId, Nonce};
+use devshard_core::diffs::{self, Diff};
+use devshard_core::ids::{Epoch, EscrowId, ExecutionKey, InferenceId, Nonce};
+use devshard_core::session::Binding;
+use devshard_core::session::plan::Step;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
 
+use super::signatures::Signature;
 use super::{AppendError, Storage, StorageError, int, read_bytes, read_int, read_text, sql};
 
 /// Diffs that are read at once, at most.
-const PAGE: i64 = 1_000;
-
-/// What a session is bound to when it begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    pub epoch: Epoch,
-    pub version: String,
-    pub creator: Address,
-}
+pub const PAGE: usize = 1_000;
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    pub escrow: EscrowId,
+    pub epoch: Epoch,
+    /// Of this program.
+    pub version: String,
     pub binding: Binding,
+    /// The last step that is stored.
     pub latest: Nonce,
+}
+
+/// What came of appending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    Stored,
+    /// Another has appended meanwhile: nothing was stored, and this is the last step now.
+    Moved(Nonce),
+}
+
+impl Session {
+    #[must_use]
+    pub const fn escrow(&self) -> &EscrowId {
+        &self.binding.escrow
+    }
+
+    /// One of its inferences.
+    #[must_use]
+    pub fn key(&self, inference: InferenceId) -> ExecutionKey {
+        ExecutionKey { epoch: self.epoch, escrow: self.escrow().clone(), inference }
+    }
 }
 
 impl Storage {
     /// The session of an escrow, if it has begun.
     pub async fn session(&self, escrow: &EscrowId) -> Result<Option<Session>, StorageError> {
         let question = sqlx::query(
-            "SELECT s.epoch_id, s.version, s.creator_addr, s.latest_nonce FROM devshard_session_index i \
+            "SELECT s.epoch_id, s.version, s.creator_addr, s.config_json, s.group_json, s.initial_balance, \
+             s.latest_nonce FROM devshard_session_index i \
              JOIN devshard_sessions s ON s.epoch_id = i.epoch_id AND s.escrow_id = i.escrow_id \
              WHERE i.escrow_id = $1",
         );
@@ -41,24 +61,29 @@ impl Storage {
     }
 
     /// Begins a session, unless it has begun: then it stays what it is.
-    pub async fn bind(&self, escrow: &EscrowId, binding: &Binding) -> Result<Session, StorageError> {
-        self.prepare(binding.epoch).await?;
+    pub async fn bind(&self, epoch: Epoch, version: &str, binding: &Binding) -> Result<Session, StorageError> {
+        self.prepare(epoch).await?;
+        let escrow = &binding.escrow;
         let mut transaction = self.begin().await?;
         let indexing = sqlx::query(
             "INSERT INTO devshard_session_index (escrow_id, epoch_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         );
-        let indexing = indexing.bind(escrow.as_str().to_owned()).bind(int(binding.epoch.0)?);
+        let indexing = indexing.bind(escrow.as_str().to_owned()).bind(int(epoch.0)?);
         let is_new = indexing.execute(&mut *transaction).await.map_err(StorageError::Database)?.rows_affected() == 1;
         if is_new {
             let beginning = sqlx::query(
-                "INSERT INTO devshard_sessions (epoch_id, escrow_id, version, creator_addr) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO devshard_sessions \
+                 (epoch_id, escrow_id, version, creator_addr, config_json, group_json, initial_balance) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
             );
             let beginning = beginning
-                .bind(int(binding.epoch.0)?)
+                .bind(int(epoch.0)?)
                 .bind(escrow.as_str().to_owned())
-                .bind(binding.version.clone())
-                .bind(binding.creator.as_str().to_owned());
+                .bind(version.to_owned())
+                .bind(binding.creator.as_str().to_owned())
+                .bind(written(&binding.terms)?)
+                .bind(written(&binding.group)?)
+                .bind(int(binding.amount)?);
             beginning.execute(&mut *transaction).await.map_err(StorageError::Database)?;
         }
         transaction.commit().await.map_err(StorageError::Database)?;
@@ -66,94 +91,96 @@ impl Storage {
         session.ok_or_else(|| StorageError::Damaged { what: "session without its row", value: escrow.to_string() })
     }
 
-    /// Appends diffs in order: those that are stored the same are passed over. All of them, or none.
-    pub async fn append(&self, session: &Session, diffs: &[Diff]) -> Result<Head, AppendError> {
+    /// Appends steps behind step `latest`, with this host's signatures of the state behind them, if that is still the
+    /// last one; what `known` has must be stored already. All of it, or nothing.
+    pub async fn append(
+        &self,
+        session: &Session,
+        latest: Nonce,
+        known: &[Diff],
+        steps: &[Step<'_>],
+        signatures: &[Signature],
+    ) -> Result<Appended, AppendError> {
+        let Some(last) = steps.last() else {
+            self.compare(session, known).await?;
+            return Ok(Appended::Stored);
+        };
         let mut transaction = self.begin().await?;
-        let mut head = self.head(&mut transaction, session).await?;
-        for diff in diffs {
-            let plan = match diffs::plan(head, diff)? {
-                Plan::Compare => {
-                    let stored = self.diff(&mut transaction, session, diff.nonce).await?;
-                    diffs::compare(&stored, diff)?
-                }
-                plan @ (Plan::Already | Plan::Append(_)) => plan,
-            };
-            if let Plan::Append(planned) = plan {
-                self.insert(&mut transaction, session, planned.diff(), &planned.state_hash()).await?;
-                head = planned.stored();
-            }
+        let stored = self.hold_latest(&mut transaction, session).await?;
+        if stored != latest {
+            return Ok(Appended::Moved(stored));
         }
+        self.compare(session, known).await?;
+        for step in steps {
+            self.insert(&mut transaction, session, step).await?;
+        }
+        self.insert_signatures(&mut transaction, session, signatures).await?;
         let statement = "UPDATE devshard_sessions SET latest_nonce = $3 WHERE epoch_id = $1 AND escrow_id = $2";
         let advancing = sqlx::query(statement)
-            .bind(int(session.binding.epoch.0)?)
-            .bind(session.escrow.as_str().to_owned())
-            .bind(int(head.nonce.0)?);
+            .bind(int(session.epoch.0)?)
+            .bind(session.escrow().as_str().to_owned())
+            .bind(int(last.diff.nonce.0)?);
         advancing.execute(&mut *transaction).await.map_err(StorageError::Database)?;
         transaction.commit().await.map_err(StorageError::Database)?;
-        Ok(head)
+        Ok(Appended::Stored)
     }
 
-    /// The diffs of a session between these nonces, both included: the first page of them.
+    /// The diffs of a session between these nonces, both included, each with the state behind it: the first page.
     pub async fn diffs(&self, session: &Session, from: Nonce, to: Nonce) -> Result<Vec<(Diff, Vec<u8>)>, StorageError> {
         let question = sqlx::query(
             "SELECT nonce, txs_proto, user_sig, post_state_root, state_hash FROM devshard_diffs \
              WHERE epoch_id = $1 AND escrow_id = $2 AND nonce BETWEEN $3 AND $4 ORDER BY nonce LIMIT $5",
         );
         let question = question
-            .bind(int(session.binding.epoch.0)?)
-            .bind(session.escrow.as_str().to_owned())
+            .bind(int(session.epoch.0)?)
+            .bind(session.escrow().as_str().to_owned())
             .bind(int(from.0)?)
-            .bind(int(to.0)?)
-            .bind(PAGE);
+            .bind(i64::try_from(to.0).unwrap_or(i64::MAX))
+            .bind(i64::try_from(PAGE).unwrap_or(i64::MAX));
         let rows = question.fetch_all(&self.database.pool).await.map_err(StorageError::Database)?;
         rows.iter().map(|row| Ok((diff(row)?, read_bytes(row, "state_hash")?))).collect()
     }
 
-    /// Where the history ends. Its session's row is held: diffs of one session are appended one after the other.
-    async fn head(&self, transaction: &mut Transaction<'_, Any>, session: &Session) -> Result<Head, StorageError> {
+    /// Whether these are what is stored for their nonces. What is stored is never changed, so that nothing is held.
+    async fn compare(&self, session: &Session, known: &[Diff]) -> Result<(), AppendError> {
+        for page in known.chunks(PAGE) {
+            let (Some(first), Some(last)) = (page.first(), page.last()) else { continue };
+            let stored = self.diffs(session, first.nonce, last.nonce).await?;
+            for diff in page {
+                match stored.iter().find(|(stored, _)| stored.nonce == diff.nonce) {
+                    Some((stored, _)) => diffs::compare(stored, diff)?,
+                    // The page of what is stored has ended: those that were asked for have gaps between them.
+                    None => {
+                        let stored = self.diffs(session, diff.nonce, diff.nonce).await?;
+                        let damaged = || StorageError::Damaged { what: "missing diff", value: diff.nonce.to_string() };
+                        diffs::compare(&stored.first().ok_or_else(damaged)?.0, diff)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The last step that is stored. Its session's row is held: steps of one session are appended one after the other.
+    async fn hold_latest(
+        &self,
+        transaction: &mut Transaction<'_, Any>,
+        session: &Session,
+    ) -> Result<Nonce, StorageError> {
         let holding = sqlx::query(sql(
             self.database.dialect,
             "SELECT latest_nonce FROM devshard_sessions WHERE epoch_id = $1 AND escrow_id = $2{for_update}",
         ));
-        let holding = holding.bind(int(session.binding.epoch.0)?).bind(session.escrow.as_str().to_owned());
-        holding.fetch_one(&mut **transaction).await.map_err(StorageError::Database)?;
-        let question = sqlx::query(
-            "SELECT nonce, state_hash FROM devshard_diffs WHERE epoch_id = $1 AND escrow_id = $2 \
-             ORDER BY nonce DESC LIMIT 1",
-        );
-        let question = question.bind(int(session.binding.epoch.0)?).bind(session.escrow.as_str().to_owned());
-        let Some(row) = question.fetch_optional(&mut **transaction).await.map_err(StorageError::Database)? else {
-            return Ok(Head::START);
-        };
-        let hash = read_bytes(&row, "state_hash")?;
-        let length = hash.len();
-        let state_hash = hash
-            .try_into()
-            .map_err(|_| StorageError::Damaged { what: "state_hash", value: format!("{length} bytes") })?;
-        Ok(Head { nonce: Nonce(read_int(&row, "nonce")?), state_hash })
-    }
-
-    async fn diff(
-        &self,
-        transaction: &mut Transaction<'_, Any>,
-        session: &Session,
-        nonce: Nonce,
-    ) -> Result<Diff, StorageError> {
-        let question = sqlx::query(
-            "SELECT nonce, txs_proto, user_sig, post_state_root FROM devshard_diffs \
-             WHERE epoch_id = $1 AND escrow_id = $2 AND nonce = $3",
-        );
-        let question =
-            question.bind(int(session.binding.epoch.0)?).bind(session.escrow.as_str().to_owned()).bind(int(nonce.0)?);
-        diff(&question.fetch_one(&mut **transaction).await.map_err(StorageError::Database)?)
+        let holding = holding.bind(int(session.epoch.0)?).bind(session.escrow().as_str().to_owned());
+        let row = holding.fetch_one(&mut **transaction).await.map_err(StorageError::Database)?;
+        Ok(Nonce(read_int(&row, "latest_nonce")?))
     }
 
     async fn insert(
         &self,
         transaction: &mut Transaction<'_, Any>,
         session: &Session,
-        diff: &Diff,
-        state_hash: &[u8; 32],
+        step: &Step<'_>,
     ) -> Result<(), StorageError> {
         let inserting = sqlx::query(
             "INSERT INTO devshard_diffs \
@@ -161,13 +188,13 @@ impl Storage {
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
         );
         let inserting = inserting
-            .bind(int(session.binding.epoch.0)?)
-            .bind(session.escrow.as_str().to_owned())
-            .bind(int(diff.nonce.0)?)
-            .bind(diff.txs.clone())
-            .bind(diff.user_sig.clone())
-            .bind(diff.post_state_root.clone())
-            .bind(state_hash.to_vec());
+            .bind(int(session.epoch.0)?)
+            .bind(session.escrow().as_str().to_owned())
+            .bind(int(step.diff.nonce.0)?)
+            .bind(step.diff.txs.clone())
+            .bind(step.diff.user_sig.clone())
+            .bind(step.diff.post_state_root.clone())
+            .bind(step.root.to_vec());
         inserting.execute(&mut **transaction).await.map(drop).map_err(StorageError::Database)
     }
 }
@@ -177,19 +204,26 @@ impl AppendError {
     #[must_use]
     pub const fn is_fork(&self) -> bool {
         match self {
-            AppendError::Diff(DiffError::Fork(_)) => true,
-            AppendError::Diff(DiffError::Gap { .. } | DiffError::Zero) | AppendError::Storage(_) => false,
+            AppendError::Fork(_) => true,
+            AppendError::Storage(_) => false,
         }
     }
 }
 
+fn written(value: &impl serde::Serialize) -> Result<String, StorageError> {
+    serde_json::to_string(value).map_err(StorageError::Binding)
+}
+
 fn session(escrow: &EscrowId, row: &AnyRow) -> Result<Session, StorageError> {
     Ok(Session {
-        escrow: escrow.clone(),
+        epoch: Epoch(read_int(row, "epoch_id")?),
+        version: read_text(row, "version")?,
         binding: Binding {
-            epoch: Epoch(read_int(row, "epoch_id")?),
-            version: read_text(row, "version")?,
+            escrow: escrow.clone(),
             creator: Address::stored(read_text(row, "creator_addr")?),
+            amount: read_int(row, "initial_balance")?,
+            terms: serde_json::from_str(&read_text(row, "config_json")?).map_err(StorageError::Binding)?,
+            group: serde_json::from_str(&read_text(row, "group_json")?).map_err(StorageError::Binding)?,
         },
         latest: Nonce(read_int(row, "latest_nonce")?),
     })

@@ -1,10 +1,11 @@
 //! Leases of those who check inferences. The rules are those of `devshard_core::validation`.
 
-use devshard_core::ids::{Epoch, ExecutionKey};
+use devshard_core::ids::{Epoch, ExecutionKey, InferenceId};
+use devshard_core::session::owed::Checked;
 use devshard_core::validation::{self, Acquire, Lease, Refused, Status};
 use sqlx::{Any, Transaction};
 
-use super::{Storage, StorageError, int, read_int, read_text, sql};
+use super::{Session, Storage, StorageError, bind_key, int, read_int, read_text, sql};
 
 /// Why a step of a validation is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +42,18 @@ impl Storage {
         }
     }
 
-    /// The result of a check is on its way: nobody checks it again.
-    pub async fn submit_validation(&self, key: &ExecutionKey) -> Result<(), Validation> {
+    /// The result of a check: nobody checks it again, and it is owed from here on.
+    pub async fn submit_validation(&self, key: &ExecutionKey, is_valid: bool) -> Result<(), Validation> {
         let mut transaction = self.begin().await?;
         let (lease, now_ms) = self.lease(&mut transaction, key).await?;
         let status = validation::submit(lease.as_ref(), &self.me)?;
         self.write_lease(&mut transaction, key, true, &status, now_ms).await?;
+        let saying = sqlx::query(
+            "UPDATE devshard_validation_leases SET is_valid = $4 \
+             WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3",
+        );
+        let saying = bind_key(saying, key)?.bind(i64::from(is_valid)).execute(&mut *transaction).await;
+        saying.map_err(StorageError::Database)?;
         transaction.commit().await.map_err(StorageError::Database)?;
         Ok(())
     }
@@ -59,11 +66,23 @@ impl Storage {
         let deleting = sqlx::query(
             "DELETE FROM devshard_validation_leases WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3",
         );
-        let deleting =
-            deleting.bind(int(key.epoch.0)?).bind(key.escrow.as_str().to_owned()).bind(int(key.inference.0)?);
-        deleting.execute(&mut *transaction).await.map_err(StorageError::Database)?;
+        bind_key(deleting, key)?.execute(&mut *transaction).await.map_err(StorageError::Database)?;
         transaction.commit().await.map_err(StorageError::Database)?;
         Ok(())
+    }
+
+    /// What was checked of a session, from an inference on, and what came of it.
+    pub async fn checked(&self, session: &Session, from: InferenceId) -> Result<Vec<Checked>, StorageError> {
+        let question = sqlx::query(
+            "SELECT inference_id, is_valid FROM devshard_validation_leases WHERE epoch_id = $1 AND escrow_id = $2 \
+             AND inference_id >= $3 AND status = 'submitted' AND is_valid IS NOT NULL ORDER BY inference_id",
+        );
+        let rows = bind_key(question, &session.key(from))?.fetch_all(&self.database.pool).await;
+        let read = |row| {
+            let id = InferenceId(read_int(row, "inference_id")?);
+            Ok(Checked { id, is_valid: read_int(row, "is_valid")? != 0 })
+        };
+        rows.map_err(StorageError::Database)?.iter().map(read).collect()
     }
 
     /// The lease with its row held, and what time it is.
@@ -81,9 +100,7 @@ impl Storage {
             "SELECT instance_address, claimed_at, status FROM devshard_validation_leases \
              WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3{for_update}",
         ));
-        let question =
-            question.bind(int(key.epoch.0)?).bind(key.escrow.as_str().to_owned()).bind(int(key.inference.0)?);
-        let Some(row) = question.fetch_optional(&mut **transaction).await.map_err(StorageError::Database)? else {
+        let Some(row) = bind_key(question, key)?.fetch_optional(&mut **transaction).await.map_err(StorageError::Database)? else {
             return Ok((None, now_ms));
         };
         let status = read_text(&row, "status")?;
@@ -122,10 +139,7 @@ impl Storage {
              (epoch_id, escrow_id, inference_id, instance_address, claimed_at, status) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
         };
-        let writing = sqlx::query(sql(self.database.dialect, statement))
-            .bind(int(key.epoch.0)?)
-            .bind(key.escrow.as_str().to_owned())
-            .bind(int(key.inference.0)?)
+        let writing = bind_key(sqlx::query(sql(self.database.dialect, statement)), key)?
             .bind(self.me.as_str().to_owned())
             .bind(int(since_ms)?)
             .bind(name);

@@ -9,7 +9,7 @@ use prost::Message as _;
 use super::State;
 use super::inference::Status;
 use super::terms::Slot;
-use crate::auth::Key;
+use crate::auth::{Key, recover_message};
 use crate::ids::InferenceId;
 use crate::wire::{Confirm, Finish, Kind, Tx, Validation, Vote};
 
@@ -116,15 +116,61 @@ impl State {
         }
     }
 
-    /// Whether the next step could take this transaction of another member: whoever keeps it for the owner asks that.
+    /// Whether this is what a member says, signed by it: whoever keeps it for the owner asks that. That it fits now is
+    /// not asked, since the steps before it may not have come yet.
     #[must_use]
-    pub fn would_take(&self, tx: &Tx) -> bool {
-        // A start and a finalization are the owner's own.
-        let is_a_members = match tx.kind {
-            Some(Kind::Confirm(_) | Kind::Finish(_) | Kind::Timeout(_) | Kind::Validation(_) | Kind::Vote(_)) => true,
-            Some(Kind::Start(_) | Kind::RevealSeed(_) | Kind::Finalize(_)) | None => false,
+    pub fn is_members_word(&self, tx: &Tx) -> bool {
+        let signed = |slot: Slot, words: &[u8], signature: &[u8]| {
+            recover_message(words, signature).is_some_and(|signer| self.speaks_for(&signer, slot))
         };
-        let next = crate::ids::Nonce(self.latest.0.saturating_add(1));
-        is_a_members && self.clone().apply(next, tx, super::Trust::Nobody).is_ok()
+        let is_of_this = |escrow: &str| escrow == self.binding.escrow.as_str();
+        match tx.kind.as_ref() {
+            Some(Kind::Confirm(confirm)) => {
+                let id = InferenceId(confirm.inference_id);
+                self.inference(id).is_some_and(|inference| {
+                    let receipt = inference.receipt(self.binding.escrow.as_str(), id, confirm.confirmed_at);
+                    signed(inference.executor, &receipt.encode_to_vec(), &confirm.executor_sig)
+                })
+            }
+            Some(Kind::Finish(finish)) => {
+                let words = Finish { proposer_sig: Vec::new(), ..finish.clone() }.encode_to_vec();
+                let executor = self.binding.group.executor(InferenceId(finish.inference_id));
+                is_of_this(&finish.escrow_id)
+                    && executor.0 == finish.executor_slot
+                    && signed(executor, &words, &finish.proposer_sig)
+            }
+            Some(Kind::Validation(validation)) => {
+                let words = Validation { proposer_sig: Vec::new(), ..validation.clone() }.encode_to_vec();
+                is_of_this(&validation.escrow_id)
+                    && signed(Slot(validation.validator_slot), &words, &validation.proposer_sig)
+            }
+            Some(Kind::Vote(vote)) => {
+                let words = Vote { proposer_sig: Vec::new(), ..vote.clone() }.encode_to_vec();
+                is_of_this(&vote.escrow_id) && signed(Slot(vote.voter_slot), &words, &vote.proposer_sig)
+            }
+            // The owner's own, and what is gathered by the owner.
+            Some(Kind::Start(_) | Kind::Timeout(_) | Kind::RevealSeed(_) | Kind::Finalize(_)) | None => false,
+        }
+    }
+
+    /// Whether a step may still take what a member has said: it has not been taken, and nothing has made it void.
+    #[must_use]
+    pub fn is_open(&self, tx: &Tx) -> bool {
+        let (id, slot) = match tx.kind.as_ref() {
+            Some(Kind::Confirm(confirm)) => (confirm.inference_id, None),
+            Some(Kind::Finish(finish)) => (finish.inference_id, None),
+            Some(Kind::Validation(validation)) => (validation.inference_id, Some(Slot(validation.validator_slot))),
+            Some(Kind::Vote(vote)) => (vote.inference_id, Some(Slot(vote.voter_slot))),
+            Some(Kind::Start(_) | Kind::Timeout(_) | Kind::RevealSeed(_) | Kind::Finalize(_)) | None => return false,
+        };
+        let Some(inference) = self.inference(InferenceId(id)) else { return id > self.latest.0 };
+        let has_spoken = slot.is_some_and(|slot| {
+            self.binding.group.slots_beside(slot).any(|slot| inference.validated_by.contains(slot))
+        });
+        match (tx.kind.as_ref(), inference.status) {
+            (Some(Kind::Confirm(_)), status) => status == Status::Pending,
+            (Some(Kind::Finish(_)), status) => matches!(status, Status::Pending | Status::Started),
+            (_, status) => !has_spoken && !status.is_over(),
+        }
     }
 }

@@ -1,0 +1,134 @@
+//! Inferences: the owner's next steps, and the stream of what comes of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use devshard_core::events::{Cursor, Record, meta};
+use devshard_core::ids::InferenceId;
+use devshard_core::request::{Payload, Request};
+use devshard_core::session::{State as SessionState, Status};
+use supervisor_sdk::axum::body::Body;
+use supervisor_sdk::axum::extract::{Path, State};
+use supervisor_sdk::axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use supervisor_sdk::axum::http::{HeaderMap, HeaderValue, Response};
+
+use super::{App, Shared, Signed, header, is_there};
+use crate::engine::Job;
+use crate::flight::Flight;
+use crate::host::{coded, receipt};
+use crate::refusal::Refusal;
+use crate::storage::Session;
+
+pub(super) async fn completions(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let completed = app.complete(&id, &headers, body).await;
+    app.answer(completed)
+}
+
+impl App {
+    async fn complete(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Response<Body>, Refusal> {
+        if let Some(refused) = self.not_held(&id.parse().map_err(Refusal::Escrow)?, headers) {
+            return Ok(refused);
+        }
+        let Signed { escrow, signer, body } = self.signed(id, headers, body).await?;
+        let request = Request::read(&body)?;
+        let from = resumed_from(header(headers, "last-event-id"), &request)?;
+        let session = self.session(&escrow, &signer, false).await?;
+        if session.binding.creator != signer {
+            return Err(Refusal::NotOwner);
+        }
+        self.held.touch(&escrow);
+        let state = self.take(&session, &request.diffs).await?;
+        is_there(&state, request.nonce)?;
+        let flight = match request.payload {
+            Some(payload) if self.executes(&state, InferenceId(request.nonce.0)) => {
+                let id = InferenceId(request.nonce.0);
+                self.may_be_run(&session, &state, id, &payload).await?;
+                self.open(session, state, id, payload, request.stream)
+            }
+            Some(_) | None => self.told(&session, &state, request.inference()).await?,
+        };
+        let mut response = Response::new(Body::from_stream(flight.follow(from)));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+
+    /// Whether an inference is this host's to execute.
+    pub(super) fn executes(&self, state: &SessionState, id: InferenceId) -> bool {
+        self.ledger.mine(state).contains(&state.binding().group.executor(id))
+    }
+
+    /// The flight of an inference that this host executes.
+    pub(super) fn open(
+        &self,
+        session: Session,
+        state: Arc<SessionState>,
+        id: InferenceId,
+        payload: Payload,
+        stream: bool,
+    ) -> Arc<Flight> {
+        let job = Job {
+            key: session.key(id),
+            model: payload.model,
+            prompt: Bytes::from(payload.prompt),
+            max_tokens: payload.max_tokens,
+            stream,
+            within: self.within,
+            is_check: false,
+        };
+        self.host.open(job, session, state)
+    }
+
+    /// Whether the model may be asked for an inference, or has been.
+    async fn may_be_run(
+        &self,
+        session: &Session,
+        state: &SessionState,
+        id: InferenceId,
+        payload: &Payload,
+    ) -> Result<(), Refusal> {
+        let nonce = devshard_core::ids::Nonce(id.0);
+        let Some(inference) = state.inference(id) else {
+            // It is sealed, and what was said is stored; or nobody has asked for it.
+            let is_said = self.storage.said(&session.key(id)).await?.is_some();
+            return if is_said { Ok(()) } else { Err(Refusal::NotStarted(nonce)) };
+        };
+        inference.is_asked_by(payload).map_err(Refusal::Payload)?;
+        match inference.status {
+            Status::TimedOut if self.storage.said(&session.key(id)).await?.is_none() => Err(Refusal::TimedOut(nonce)),
+            Status::Pending
+            | Status::Started
+            | Status::Finished
+            | Status::Challenged
+            | Status::Validated
+            | Status::Invalidated
+            | Status::TimedOut => Ok(()),
+        }
+    }
+
+    /// The stream of a request that asks this host for nothing but its signature: the receipt and the meta event.
+    async fn told(&self, session: &Session, state: &SessionState, id: InferenceId) -> Result<Arc<Flight>, Refusal> {
+        let mut record = Record::default();
+        record.push(&receipt(&self.ledger, state, None));
+        record.push(&meta(&coded(&self.ledger.owed(session, state, None).await?)));
+        let flight = Flight::new(id);
+        flight.whole(record);
+        Ok(flight)
+    }
+}
+
+/// The first event that the client has not.
+fn resumed_from(cursor: Option<&str>, request: &Request) -> Result<u32, Refusal> {
+    let Some(cursor) = cursor else { return Ok(0) };
+    let cursor: Cursor = cursor.parse().map_err(Refusal::Cursor)?;
+    if cursor.inference != request.inference() {
+        return Err(Refusal::OtherInference { got: cursor.inference.0, asked: request.nonce.0 });
+    }
+    Ok(cursor.n.saturating_add(1))
+}

@@ -1,0 +1,261 @@
+//! What the owner of a session and the members of its group ask beside inferences.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use devshard_core::group::{self, Challenge, PayloadRequest, Signed as SignedState, TimeoutQuestion};
+use devshard_core::ids::InferenceId;
+use devshard_core::session::judge::{Judgement, No};
+use devshard_core::session::{Slot, State as SessionState, Status};
+use devshard_core::wire::{Kind, Reason, Tx};
+use serde_json::json;
+use supervisor_sdk::axum::body::Body;
+use supervisor_sdk::axum::extract::{Path, Query, State};
+use supervisor_sdk::axum::http::{HeaderMap, Response, StatusCode};
+use supervisor_sdk::axum::response::{IntoResponse as _, Json};
+
+use super::{App, Named, Shared, Signed, header, since_1970};
+use crate::host::coded;
+use crate::members::is_signed_state;
+use crate::refusal::Refusal;
+use crate::storage::{Session, Signature};
+
+/// `POST …/verify-timeout`: the owner asks for this member's vote.
+pub(super) async fn verify_timeout(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let judged = async {
+        let Signed { escrow, signer, body } = app.signed(&id, &headers, body).await?;
+        let question = TimeoutQuestion::read(&body)?;
+        let session = app.session(&escrow, &signer, !question.diffs.is_empty()).await?;
+        if session.binding.creator != signer {
+            return Err(Refusal::NotOwner);
+        }
+        let state = app.take(&session, &question.diffs).await?;
+        let slot = *app.ledger.mine(&state).first().ok_or(Refusal::NotInGroup)?;
+        let no = app.judge(&session, &state, &question).await?;
+        let vote = |accept: bool| json!({"accept": accept, "voter_slot": slot});
+        let mut answer = vote(no.is_none());
+        match no {
+            None => {
+                let signature = state.vote_for_timeout(app.ledger.key(), question.inference, question.reason);
+                answer["signature"] = json!(STANDARD.encode(signature));
+            }
+            Some(no) => {
+                answer["reason"] = json!(no.code());
+                answer["mempool"] = json!(coded(&app.recovery(&session, question.inference).await?));
+            }
+        }
+        Ok(Json(answer).into_response())
+    };
+    app.answer(judged.await)
+}
+
+/// `POST …/challenge-receipt`: whoever doubts that this host has an inference shows it the prompt.
+pub(super) async fn challenge_receipt(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let challenged = async {
+        let Signed { escrow, signer, body } = app.signed(&id, &headers, body).await?;
+        if let Some(refused) = app.not_held(&escrow, &headers) {
+            return Ok(refused);
+        }
+        let challenge = Challenge::read(&body)?;
+        let session = app.session(&escrow, &signer, !challenge.diffs.is_empty()).await?;
+        let state = app.ledger.state(&session).await?;
+        if session.binding.creator != signer && !state.is_member(&signer) {
+            return Err(Refusal::NotMember);
+        }
+        let state = app.take(&session, &challenge.diffs).await?;
+        let receipt = app.challenged(&session, &state, challenge).await?;
+        let mempool = coded(&app.recovery(&session, receipt.0).await?);
+        let mut answer = json!({"mempool": mempool});
+        if let Some(receipt) = receipt.1 {
+            answer["receipt"] = json!(STANDARD.encode(receipt));
+        }
+        Ok(Json(answer).into_response())
+    };
+    app.answer(challenged.await)
+}
+
+/// `POST …/gossip/nonce`: a member says what state it has signed.
+pub(super) async fn gossip_nonce(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let heard = async {
+        let (session, state, body) = app.members_word(&id, &headers, body).await?;
+        let signed = SignedState::read(&body)?;
+        if !is_signed_state(&state, &signed) {
+            return Err(Refusal::NotSlots(signed.slot.0));
+        }
+        match app.storage.diffs(&session, signed.nonce, signed.nonce).await?.first() {
+            Some((_, here)) if here[..] != signed.root => {
+                app.counters.diverged();
+                let (said, here) = (hex(&signed.root), hex(here));
+                let SignedState { nonce, slot, .. } = signed;
+                tracing::error!(session = %session.escrow(), %nonce, slot = slot.0, said, here, "another state is signed");
+                Err(Refusal::OtherState { nonce, slot: slot.0, said, here })
+            }
+            Some(_) => {
+                let beside = state.binding().group.slots_beside(signed.slot);
+                let signature = |slot: Slot| Signature { nonce: signed.nonce, slot, bytes: signed.signature.clone() };
+                app.storage.keep_signatures(&session, &beside.map(signature).collect::<Vec<_>>()).await?;
+                Ok(StatusCode::OK.into_response())
+            }
+            None => {
+                // Others are ahead: what this host lacks it fetches, and judges by itself.
+                app.members.catch_up(&session, &state, &signed);
+                Ok(StatusCode::OK.into_response())
+            }
+        }
+    };
+    app.answer(heard.await)
+}
+
+/// `POST …/gossip/txs`: a member says what it has to say, by whoever brings it.
+pub(super) async fn gossip_txs(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let heard = async {
+        let (session, state, body) = app.members_word(&id, &headers, body).await?;
+        let mut txs = group::read_txs(&body)?;
+        txs.retain(|tx| state.is_open(tx) && state.is_members_word(tx));
+        app.storage.keep_txs(&session, &txs).await?;
+        Ok(Json(json!({"kept": txs.len()})).into_response())
+    };
+    app.answer(heard.await)
+}
+
+/// `GET …/payloads?inference_id=`: a member asks what was asked and answered.
+pub(super) async fn payloads(
+    State(app): Shared,
+    Path(id): Path<String>,
+    Query(named): Query<Named>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let asked = async {
+        let inference = named.get("inference_id").ok_or(Refusal::Parameter("inference_id"))?;
+        let number: InferenceId = inference.parse().map_err(|_| Refusal::Parameter("inference_id"))?;
+        let (at, epoch) = (header(&headers, group::AT), header(&headers, group::EPOCH));
+        let request = PayloadRequest::read(inference, header(&headers, group::VALIDATOR), at, epoch)
+            .map_err(Refusal::PayloadRequest)?;
+        let now_ns = i64::try_from(since_1970().as_nanos()).unwrap_or(i64::MAX);
+        let validator = request.check(header(&headers, "authorization"), now_ns).map_err(Refusal::PayloadRequest)?;
+        let session = app.known(&id).await?;
+        if !app.ledger.state(&session).await?.is_member(&validator) {
+            return Err(Refusal::NotMember);
+        }
+        let said = app.storage.said(&session.key(number)).await?.ok_or(Refusal::UnknownInference)?;
+        let (me, response) = (app.ledger.me(), said.record.body());
+        let signature = group::sign_payloads(app.ledger.key(), me, inference, &said.prompt, &response);
+        let answer = json!({
+            "inference_id": inference,
+            "prompt_payload": STANDARD.encode(&said.prompt),
+            "response_payload": STANDARD.encode(&response),
+            "executor_signature": signature,
+        });
+        Ok(Json(answer).into_response())
+    };
+    app.answer(asked.await)
+}
+
+impl App {
+    /// A request that only members of the group may send, of a session that has begun.
+    async fn members_word(
+        &self,
+        id: &str,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(Session, Arc<SessionState>, bytes::Bytes), Refusal> {
+        let Signed { signer, body, .. } = self.signed(id, headers, body).await?;
+        let session = self.known(id).await?;
+        let state = self.ledger.state(&session).await?;
+        if state.is_member(&signer) { Ok((session, state, body)) } else { Err(Refusal::NotMember) }
+    }
+
+    /// Why no vote is given for a timeout, if none is.
+    async fn judge(
+        &self,
+        session: &Session,
+        state: &Arc<SessionState>,
+        question: &TimeoutQuestion,
+    ) -> Result<Option<No>, Refusal> {
+        let id = question.inference;
+        let known = self.ledger.mempool(session).await?;
+        let now = i64::try_from(super::now_s()).unwrap_or(i64::MAX);
+        let payload = question.payload.as_ref();
+        match state.judge(id, question.reason, payload, &known, now).map_err(Refusal::Judge)? {
+            Judgement::No(no) => return Ok(Some(no)),
+            Judgement::AskExecutor => {}
+        }
+        // Whoever is asked shows what it has by its own signature, or the vote is given.
+        let shown = if self.executes(state, id) {
+            let challenge = Challenge { inference: id, payload: question.payload.clone(), diffs: Vec::new() };
+            self.challenged(session, state, challenge).await?;
+            self.recovery(session, id).await?
+        } else {
+            let slot = state.binding().group.executor(id);
+            match self.escrows.url(session.escrow(), slot) {
+                Some(url) => self.members.challenge(url, session.escrow(), id, payload).await,
+                None => Vec::new(),
+            }
+        };
+        let shown: Vec<Tx> = shown.into_iter().filter(|tx| state.is_open(tx) && state.is_members_word(tx)).collect();
+        self.storage.keep_txs(session, &shown).await?;
+        let is_of_this = |tx: &Tx| match (&tx.kind, question.reason) {
+            (Some(Kind::Finish(finish)), _) => (finish.inference_id == id.0).then_some(No::Finished),
+            (Some(Kind::Confirm(confirm)), Reason::Refused) => (confirm.inference_id == id.0).then_some(No::Confirmed),
+            _ => None,
+        };
+        Ok(shown.iter().find_map(is_of_this))
+    }
+
+    /// What this host does when it is shown an inference of its own that it has not begun: it begins. Its receipt is
+    /// given once it is written down.
+    async fn challenged(
+        &self,
+        session: &Session,
+        state: &Arc<SessionState>,
+        challenge: Challenge,
+    ) -> Result<(InferenceId, Option<[u8; 65]>), Refusal> {
+        let id = challenge.inference;
+        let is_pending = state.inference(id).is_some_and(|inference| inference.status == Status::Pending);
+        let payload = challenge.payload.filter(|payload| {
+            is_pending && state.inference(id).is_some_and(|inference| inference.is_asked_by(payload).is_ok())
+        });
+        let (Some(payload), true) = (payload, self.executes(state, id)) else { return Ok((id, None)) };
+        self.held.touch(session.escrow());
+        self.open(session.clone(), Arc::clone(state), id, payload, true).begun().await;
+        let executed = self.storage.executed(session, id).await?;
+        let claimed = executed.iter().find(|executed| executed.id == id);
+        Ok((id, claimed.and_then(|claimed| state.receipt(self.ledger.key(), id, claimed.confirmed_at))))
+    }
+
+    /// What is owed of one inference.
+    async fn recovery(&self, session: &Session, id: InferenceId) -> Result<Vec<Tx>, Refusal> {
+        let mut owed = self.ledger.mempool(session).await?;
+        owed.retain(|tx| match &tx.kind {
+            Some(Kind::Confirm(confirm)) => confirm.inference_id == id.0,
+            Some(Kind::Finish(finish)) => finish.inference_id == id.0,
+            _ => false,
+        });
+        Ok(owed)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

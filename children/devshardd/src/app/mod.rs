@@ -1,0 +1,200 @@
+//! The routes of a session host, as the upstream has them.
+//!
+//! `completions` has inferences, `group` what members of a session's group and its owner ask beside them, `reads` what
+//! anybody may look at.
+//!
+//! Must not live here: how an inference is run, and how anything is stored.
+
+mod completions;
+mod group;
+mod reads;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use devshard_core::auth::{self, Address};
+use devshard_core::diffs::Diff;
+use devshard_core::ids::{EscrowId, Nonce};
+use devshard_core::session::State as SessionState;
+use serde_json::json;
+use supervisor_sdk::axum::Router;
+use supervisor_sdk::axum::body::{Body, to_bytes};
+use supervisor_sdk::axum::extract::State;
+use supervisor_sdk::axum::http::{HeaderMap, Response};
+use supervisor_sdk::axum::response::{IntoResponse as _, Json};
+use supervisor_sdk::axum::routing::{get, post};
+use supervisor_sdk::{Context, DrainMode};
+
+use crate::checks::Checks;
+use crate::escrows::Escrows;
+use crate::held::Held;
+use crate::host::Host;
+use crate::ledger::{Ledger, LedgerError};
+use crate::members::Members;
+use crate::metrics::Counters;
+use crate::refusal::Refusal;
+use crate::storage::{AppendError, Session, Storage};
+
+/// The body of a request, in bytes, at most.
+const BODY: usize = 10 << 20;
+/// Whoever has been refused everywhere must be served.
+const LAST_RESORT: &str = "versiond-last-resort";
+
+/// What every route needs.
+pub struct App {
+    pub context: Context,
+    pub storage: Storage,
+    pub ledger: Ledger,
+    pub host: Host,
+    pub escrows: Arc<Escrows>,
+    pub members: Members,
+    pub checks: Checks,
+    pub version: String,
+    pub within: Duration,
+    pub counters: Counters,
+    pub held: Held,
+}
+
+type Shared = State<Arc<App>>;
+/// What a question names behind its `?`.
+type Named = BTreeMap<String, String>;
+
+/// A request that somebody has signed.
+struct Signed {
+    escrow: EscrowId,
+    signer: Address,
+    body: Bytes,
+}
+
+/// The routes.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/sessions/{id}/chat/completions", post(completions::completions))
+        .route("/sessions/{id}/verify-timeout", post(group::verify_timeout))
+        .route("/sessions/{id}/challenge-receipt", post(group::challenge_receipt))
+        .route("/sessions/{id}/gossip/nonce", post(group::gossip_nonce))
+        .route("/sessions/{id}/gossip/txs", post(group::gossip_txs))
+        .route("/sessions/{id}/payloads", get(group::payloads))
+        .route("/sessions/{id}/diffs", get(reads::diffs))
+        .route("/sessions/{id}/mempool", get(reads::mempool))
+        .route("/sessions/{id}/signatures", get(reads::signatures))
+        .route("/sessions/{id}/encrypted/chat/completions", post(async || Refusal::NotRebuilt))
+        .route("/clock", get(async || Json(json!({"now": now_s()}))))
+        .route("/internal/storage-identity", get(reads::identity))
+        .fallback(async || Refusal::NoRoute)
+        .with_state(Arc::new(app))
+}
+
+impl App {
+    /// Reads a request and who has signed it.
+    async fn signed(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Signed, Refusal> {
+        let escrow: EscrowId = id.parse().map_err(Refusal::Escrow)?;
+        let body = read(body).await?;
+        let (signature, at) = (header(headers, auth::SIGNATURE), header(headers, auth::TIMESTAMP));
+        let signer = auth::signer(&escrow, &body, signature, at, now_s())?;
+        Ok(Signed { escrow, signer, body })
+    }
+
+    /// The refusal of a session that another host is to have, while this one is drained session by session.
+    fn not_held(&self, escrow: &EscrowId, headers: &HeaderMap) -> Option<Response<Body>> {
+        let is_last = header(headers, LAST_RESORT) == Some("1");
+        match self.context.draining() {
+            Some(DrainMode::Sessions) if !is_last && !self.held.has(escrow) => {
+                self.counters.refused("session_not_held");
+                Some(self.context.not_admitted("session_not_held"))
+            }
+            Some(DrainMode::Sessions | DrainMode::All) | None => None,
+        }
+    }
+
+    /// The session, which begins with the first request that its owner has signed, or with the first steps of its owner
+    /// that somebody brings.
+    async fn session(&self, escrow: &EscrowId, signer: &Address, has_steps: bool) -> Result<Session, Refusal> {
+        let session = match self.storage.session(escrow).await? {
+            Some(session) => session,
+            None => {
+                let me = self.ledger.me();
+                let found = self.escrows.find(escrow, signer, me).ok_or(Refusal::UnknownEscrow)?;
+                if found.binding.creator != *signer && !has_steps {
+                    return Err(Refusal::NotOwner);
+                }
+                self.storage.bind(found.epoch, &self.version, &found.binding).await?
+            }
+        };
+        if session.version != self.version {
+            return Err(Refusal::OtherVersion { bound: session.version, here: self.version.clone() });
+        }
+        match self.escrows.epoch(escrow) {
+            Some(epoch) if epoch != session.epoch => {
+                Err(Refusal::OtherEpoch { bound: session.epoch.0, escrow: epoch.0 })
+            }
+            Some(_) | None => Ok(session),
+        }
+    }
+
+    /// Takes the steps that came with a request, and does what follows from new ones: the group is told, and what is
+    /// to be checked is.
+    async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<Arc<SessionState>, Refusal> {
+        match self.ledger.take(session, diffs).await {
+            Ok((state, is_new)) => {
+                if is_new {
+                    self.members.tell(&state);
+                    self.checks.look(session, &state);
+                }
+                Ok(state)
+            }
+            Err(error) => {
+                if let LedgerError::Append(AppendError::Fork(fork)) = &error {
+                    self.counters.forked();
+                    tracing::error!(session = %session.escrow(), %fork, "two histories were told for one session");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A session that is only looked at: it is not begun by that.
+    async fn known(&self, id: &str) -> Result<Session, Refusal> {
+        let escrow: EscrowId = id.parse().map_err(Refusal::Escrow)?;
+        self.storage.session(&escrow).await?.ok_or(Refusal::UnknownSession)
+    }
+
+    /// The answer, or what is said instead.
+    fn answer(&self, answered: Result<Response<Body>, Refusal>) -> Response<Body> {
+        answered.unwrap_or_else(|refusal| {
+            self.counters.refused(refusal.code());
+            refusal.into_response()
+        })
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn number(named: &Named, name: &'static str) -> Result<u64, Refusal> {
+    named.get(name).and_then(|text| text.parse().ok()).ok_or(Refusal::Parameter(name))
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    use std::error::Error as _;
+    to_bytes(body, BODY).await.map_err(|error| {
+        let is_long = error.source().is_some_and(|source| source.to_string().contains("length limit"));
+        if is_long { Refusal::BodyTooLarge(BODY) } else { Refusal::BodyBrokenOff }
+    })
+}
+
+/// A step that a request speaks of must have come.
+fn is_there(state: &SessionState, nonce: Nonce) -> Result<(), Refusal> {
+    if nonce <= state.latest() { Ok(()) } else { Err(Refusal::NoStep(nonce)) }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn now_s() -> u64 {
+    since_1970().as_secs()
+}

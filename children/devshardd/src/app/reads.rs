@@ -1,0 +1,86 @@
+//! What anybody may look at: the history of a session, what is owed of it, who has signed it, which database this is.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use devshard_core::ids::Nonce;
+use serde_json::json;
+use supervisor_sdk::axum::body::Body;
+use supervisor_sdk::axum::extract::{Path, Query, State};
+use supervisor_sdk::axum::http::Response;
+use supervisor_sdk::axum::response::{IntoResponse as _, Json};
+
+use super::{Named, Shared, number};
+use crate::host::coded;
+use crate::peers::Identity;
+use crate::refusal::Refusal;
+
+/// `?from=&to=`, both included: at most a page of them.
+pub(super) async fn diffs(
+    State(app): Shared,
+    Path(id): Path<String>,
+    Query(named): Query<Named>,
+) -> Response<Body> {
+    let read = async {
+        let (from, to) = (Nonce(number(&named, "from")?), Nonce(number(&named, "to")?));
+        let session = app.known(&id).await?;
+        let diffs = app.storage.diffs(&session, from, to).await?;
+        let coded = |bytes: &[u8]| STANDARD.encode(bytes);
+        let diffs: Vec<_> = diffs
+            .iter()
+            .map(|(diff, state_hash)| {
+                let root = coded(&diff.post_state_root);
+                let (txs, signature) = (coded(&diff.txs), coded(&diff.user_sig));
+                let diff = json!({"nonce": diff.nonce, "txs": txs, "user_sig": signature, "post_state_root": root});
+                json!({"diff": diff, "state_hash": coded(state_hash)})
+            })
+            .collect();
+        Ok(Json(diffs).into_response())
+    };
+    app.answer(read.await)
+}
+
+/// What members have to say and no step says yet.
+pub(super) async fn mempool(State(app): Shared, Path(id): Path<String>) -> Response<Body> {
+    let read = async {
+        let session = app.known(&id).await?;
+        let owed = app.ledger.mempool(&session).await?;
+        Ok(Json(json!({"txs": coded(&owed)})).into_response())
+    };
+    app.answer(read.await)
+}
+
+/// `?nonce=`: by slot of the group, with the last step that more than two thirds have signed.
+pub(super) async fn signatures(
+    State(app): Shared,
+    Path(id): Path<String>,
+    Query(named): Query<Named>,
+) -> Response<Body> {
+    let read = async {
+        let nonce = Nonce(number(&named, "nonce")?);
+        let session = app.known(&id).await?;
+        let signatures = app.storage.signatures(&session, nonce).await?;
+        let signatures: BTreeMap<u32, String> =
+            signatures.into_iter().map(|(slot, bytes)| (slot.0, STANDARD.encode(bytes))).collect();
+        let last = app.storage.last_finalized(&session).await?;
+        Ok(Json(json!({"signatures": signatures, "last_finalized": last})).into_response())
+    };
+    app.answer(read.await)
+}
+
+#[derive(serde::Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    owner: String,
+}
+
+/// What another host proves by that it uses the same database.
+pub(super) async fn identity(State(app): Shared, Query(asked): Query<Asked>) -> Response<Body> {
+    let read = async {
+        let (uuid, mark) = (app.storage.uuid().await?, app.storage.mark_of(&asked.owner).await?);
+        let owner = app.storage.me().to_string();
+        Ok::<_, Refusal>(Json(Identity { uuid, owner, mark }).into_response())
+    };
+    app.answer(read.await)
+}

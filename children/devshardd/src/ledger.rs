@@ -1,0 +1,227 @@
+//! Where the sessions are that this host serves, and what it owes of them (failure mode S03).
+//!
+//! A state is read from the steps that are stored, remembered, and brought on by those that come. What is remembered is
+//! never ahead of what is stored: several hosts append to one session, and whoever was overtaken reads what the others
+//! have stored and judges again.
+//!
+//! Must not live here: HTTP, and how an inference is run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use devshard_core::auth::{Address, Key};
+use devshard_core::diffs::Diff;
+use devshard_core::ids::{EscrowId, InferenceId, Nonce};
+use devshard_core::session::owed::Executed;
+use devshard_core::session::plan::plan;
+use devshard_core::session::{Slot, State, StepError, Trust};
+use devshard_core::wire::{StateWords, Tx};
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::time::Instant;
+
+use crate::storage::{AppendError, Appended, PAGE, Session, Signature, Storage, StorageError};
+
+/// A session that nobody has asked of for so long is read again when somebody does.
+const IDLE: Duration = Duration::from_secs(3_600);
+/// From how many on those that are idle are looked for.
+const SWEEP_FROM: usize = 1_024;
+
+/// Why a session does not move, or cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error(transparent)]
+    Step(#[from] StepError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("step {nonce} is stored, and cannot be taken again")]
+    Replay {
+        nonce: Nonce,
+        #[source]
+        source: StepError,
+    },
+    #[error("step {0} is stored with another state than it leads to")]
+    OtherState(Nonce),
+}
+
+/// The states, and the key of this host. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    storage: Storage,
+    key: Key,
+    me: Address,
+    remembered: Mutex<Remembered>,
+}
+
+/// A session's state; `None` until it is read. Whoever brings it on holds it.
+type Place = Arc<tokio::sync::Mutex<Option<Arc<State>>>>;
+
+#[derive(Default)]
+struct Remembered {
+    places: BTreeMap<EscrowId, (Place, Instant)>,
+    sweep_at: usize,
+}
+
+impl Ledger {
+    /// `None` never happens for a key that signs.
+    #[must_use]
+    pub fn new(storage: Storage, key: Key) -> Option<Ledger> {
+        let me = key.address()?;
+        Some(Ledger { inner: Arc::new(Inner { storage, key, me, remembered: Mutex::default() }) })
+    }
+
+    /// Who this host is for the group.
+    #[must_use]
+    pub fn me(&self) -> &Address {
+        &self.inner.me
+    }
+
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.inner.key
+    }
+
+    /// The slots of this host.
+    #[must_use]
+    pub fn mine(&self, state: &State) -> Vec<Slot> {
+        state.slots_of(&self.inner.me)
+    }
+
+    /// The sessions that are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<EscrowId> {
+        self.inner.remembered.lock().places.keys().cloned().collect()
+    }
+
+    /// The state behind everything that is stored of a session.
+    pub async fn state(&self, session: &Session) -> Result<Arc<State>, LedgerError> {
+        let place = self.place(session.escrow());
+        let mut remembered = place.lock().await;
+        self.caught_up(&mut remembered, session, session.latest).await
+    }
+
+    /// Takes the steps that came: they are checked, stored, and the state behind them is signed. All of them, or none.
+    /// Returns that state, and whether there is anything new in it.
+    pub async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<(Arc<State>, bool), LedgerError> {
+        let place = self.place(session.escrow());
+        let mut remembered = place.lock().await;
+        let mut stored = session.latest;
+        loop {
+            let state = self.caught_up(&mut remembered, session, stored).await?;
+            if diffs.is_empty() {
+                return Ok((state, false));
+            }
+            let planned = plan(&state, diffs)?;
+            let signatures = self.signatures(&planned.next);
+            let (known, steps) = (planned.known, &planned.steps);
+            match self.inner.storage.append(session, state.latest(), known, steps, &signatures).await? {
+                Appended::Stored if steps.is_empty() => return Ok((state, false)),
+                Appended::Stored => {
+                    let next = Arc::new(planned.next);
+                    *remembered = Some(Arc::clone(&next));
+                    return Ok((next, true));
+                }
+                Appended::Moved(latest) => stored = latest,
+            }
+        }
+    }
+
+    /// This host's signature of a state.
+    #[must_use]
+    pub fn sign(&self, state: &State) -> [u8; 65] {
+        let words = StateWords {
+            state_root: state.root().to_vec(),
+            escrow_id: state.binding().escrow.to_string(),
+            nonce: state.latest().0,
+        };
+        self.inner.key.sign_message(&words.encode_to_vec())
+    }
+
+    /// What this host has to say of a session, and what it has heard of other members, that no step says yet.
+    pub async fn mempool(&self, session: &Session) -> Result<Vec<Tx>, LedgerError> {
+        let state = self.state(session).await?;
+        self.owed(session, &state, None).await.map_err(LedgerError::Storage)
+    }
+
+    /// The same behind this state; `ended` is an inference whose end is not stored yet.
+    pub async fn owed(
+        &self,
+        session: &Session,
+        state: &State,
+        ended: Option<&Executed>,
+    ) -> Result<Vec<Tx>, StorageError> {
+        let (storage, key) = (&self.inner.storage, &self.inner.key);
+        let mine = self.mine(state);
+        let first = state.live().next().map_or(InferenceId(state.latest().0), |(id, _)| id);
+        let mut executed = storage.executed(session, first).await?;
+        if let Some(ended) = ended {
+            executed.retain(|one| one.id != ended.id);
+            executed.push(ended.clone());
+        }
+        let is_mine = |one: &&Executed| mine.contains(&state.binding().group.executor(one.id));
+        let mut owed: Vec<Tx> = executed.iter().filter(is_mine).flat_map(|one| state.owed_of(key, one)).collect();
+        // Who is alone checks nobody, and hears of nobody.
+        if let Some(slot) = mine.first()
+            && state.binding().group.len() > mine.len()
+        {
+            let checked = storage.checked(session, first).await?;
+            owed.extend(checked.into_iter().filter_map(|one| state.owed_of_check(key, *slot, one)));
+            owed.extend(storage.kept_txs(session, |tx| state.is_open(tx)).await?);
+        }
+        Ok(owed)
+    }
+
+    fn signatures(&self, state: &State) -> Vec<Signature> {
+        let bytes = self.sign(state).to_vec();
+        let slots = self.mine(state).into_iter();
+        slots.map(|slot| Signature { nonce: state.latest(), slot, bytes: bytes.clone() }).collect()
+    }
+
+    fn place(&self, escrow: &EscrowId) -> Place {
+        let (now, mut remembered) = (Instant::now(), self.inner.remembered.lock());
+        if remembered.places.len() >= remembered.sweep_at.max(SWEEP_FROM) {
+            remembered.places.retain(|_, (_, last)| now.duration_since(*last) < IDLE);
+            // Twice what is left: a sweep is paid for by as many sessions as it looks at.
+            remembered.sweep_at = remembered.places.len() * 2;
+        }
+        let (place, last) = remembered.places.entry(escrow.clone()).or_insert_with(|| (Place::default(), now));
+        *last = now;
+        Arc::clone(place)
+    }
+
+    /// Brings what is remembered to this step at least, by what is stored.
+    async fn caught_up(
+        &self,
+        remembered: &mut Option<Arc<State>>,
+        session: &Session,
+        latest: Nonce,
+    ) -> Result<Arc<State>, LedgerError> {
+        let mut state =
+            remembered.take().unwrap_or_else(|| Arc::new(State::begin(session.binding.clone())));
+        // What fails is read again: nothing is remembered meanwhile.
+        while state.latest() < latest {
+            let (from, to) = (Nonce(state.latest().0 + 1), latest);
+            let page = self.inner.storage.diffs(session, from, to).await?;
+            let Some((_, root)) = page.last() else { return Err(LedgerError::OtherState(from)) };
+            let mut next = State::clone(&state);
+            for (diff, _) in &page {
+                let replayed = next.after(diff, Trust::Stored);
+                next = replayed.map_err(|source| LedgerError::Replay { nonce: diff.nonce, source })?;
+            }
+            if next.root()[..] != root[..] {
+                return Err(LedgerError::OtherState(next.latest()));
+            }
+            state = Arc::new(next);
+            tracing::debug!(session = %session.escrow(), step = %state.latest(), page = PAGE, "read from what is stored");
+        }
+        *remembered = Some(Arc::clone(&state));
+        Ok(state)
+    }
+}
