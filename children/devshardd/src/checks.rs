@@ -189,15 +189,18 @@ impl Checks {
         let Some(said) = tools.members.payloads(url, session, key.inference).await? else { return Ok(None) };
         let member = session.binding.group.member(inference.executor).ok_or(NoVerdict::NotSigned)?;
         let number = key.inference.to_string();
-        let is_signed = [Some(&member.address), member.warm_key.as_ref()].into_iter().flatten().any(|executor| {
-            are_signed_payloads(executor, &number, &said.prompt, &said.response, &said.signature)
-        });
+        let is_signed = [Some(&member.address), member.warm_key.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|executor| are_signed_payloads(executor, &number, &said.prompt, &said.response, &said.signature));
         if !is_signed {
             return Err(NoVerdict::NotSigned);
         }
         // It has signed something else than what it has committed to.
         let response_hash = Sha256::digest(&said.response);
-        if prompt_hash(&said.prompt)[..] != inference.prompt_hash[..] || response_hash[..] != inference.response_hash[..] {
+        if prompt_hash(&said.prompt)[..] != inference.prompt_hash[..]
+            || response_hash[..] != inference.response_hash[..]
+        {
             return Ok(Some(Verdict::Invalid));
         }
         let Some(answer) = answer_text(&said.response) else { return Ok(Some(Verdict::Invalid)) };

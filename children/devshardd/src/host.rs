@@ -36,8 +36,8 @@ use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError, Job};
 use crate::flight::Flight;
-use crate::metrics::{Counters, Outcome};
 use crate::ledger::Ledger;
+use crate::metrics::{Counters, Outcome};
 use crate::storage::{Claimed, Edge, NotTaken, Session, Storage, Taken, Whole};
 
 /// Between two questions whether another process is done.
@@ -230,11 +230,8 @@ impl Run {
     /// What the owner is to put into its next step: what this host has to say, of this inference at least.
     async fn owed(&self, taken: &Taken, outcome: &Committed) -> Vec<String> {
         let ledger = &self.inner.ledger;
-        let ended = Executed {
-            id: self.job.key.inference,
-            confirmed_at: taken.confirmed_at,
-            outcome: Some(outcome.clone()),
-        };
+        let ended =
+            Executed { id: self.job.key.inference, confirmed_at: taken.confirmed_at, outcome: Some(outcome.clone()) };
         let owed = ledger.owed(&self.session, &self.state, Some(&ended)).await.unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "of the rest of what is owed nothing is told");
             self.state.owed_of(ledger.key(), &ended)

@@ -203,8 +203,7 @@ impl Ledger {
         session: &Session,
         latest: Nonce,
     ) -> Result<Arc<State>, LedgerError> {
-        let mut state =
-            remembered.take().unwrap_or_else(|| Arc::new(State::begin(session.binding.clone())));
+        let mut state = remembered.take().unwrap_or_else(|| Arc::new(State::begin(session.binding.clone())));
         // What fails is read again: nothing is remembered meanwhile.
         while state.latest() < latest {
             let (from, to) = (Nonce(state.latest().0 + 1), latest);

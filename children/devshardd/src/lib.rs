@@ -90,7 +90,7 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
 
     let ledger = Ledger::new(storage.clone(), config.key).ok_or("the key of this host has no address")?;
     let escrows = Arc::new(config.escrows);
-    let members = Members::new(ledger.clone(), Arc::clone(&escrows))?;
+    let members = Members::new(ledger.clone(), Arc::clone(&escrows), storage.clone(), counters.clone())?;
     let checks = Checks::new(Tools {
         mode: config.validation,
         ttl: config.validation_ttl,

@@ -3,7 +3,8 @@
 //!
 //! Must not live here: what is made of their answers. Nothing of them is believed that is not signed.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,8 @@ use children_kit::log::chain;
 
 use crate::escrows::Escrows;
 use crate::ledger::Ledger;
-use crate::storage::Session;
+use crate::metrics::Counters;
+use crate::storage::{Session, Signature, Storage, StorageError};
 
 /// How long one question may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -33,6 +35,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 const ANSWER: usize = 64 << 20;
 /// Words that are on their way to others at once; one more is not said. Whoever lacks it asks.
 const AT_ONCE: usize = 64;
+
+/// Words about a session that this host is behind with, at most.
+const WORDS: usize = 1_024;
 
 /// The others. Cheap to clone.
 #[derive(Clone)]
@@ -45,8 +50,23 @@ struct Inner {
     ledger: Ledger,
     escrows: Arc<Escrows>,
     at_once: Arc<Semaphore>,
-    /// Sessions that are being read from others.
-    catching_up: Mutex<BTreeSet<EscrowId>>,
+    storage: Storage,
+    counters: Counters,
+    /// Sessions that are being read from others, with the words that are judged behind that.
+    behind: Mutex<BTreeMap<EscrowId, Vec<Signed>>>,
+}
+
+/// What came of a state that a member has signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    Kept,
+    /// This host has not come so far.
+    Ahead,
+    /// Here it is another.
+    Other {
+        said: String,
+        here: String,
+    },
 }
 
 /// What an executor says was asked and answered.
@@ -86,10 +106,15 @@ pub fn is_signed_state(state: &State, signed: &Signed) -> bool {
 }
 
 impl Members {
-    pub fn new(ledger: Ledger, escrows: Arc<Escrows>) -> Result<Members, reqwest::Error> {
+    pub fn new(
+        ledger: Ledger,
+        escrows: Arc<Escrows>,
+        storage: Storage,
+        counters: Counters,
+    ) -> Result<Members, reqwest::Error> {
         let client = reqwest::Client::builder().timeout(WITHIN).redirect(reqwest::redirect::Policy::none()).build()?;
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
-        let inner = Inner { client, ledger, escrows, at_once, catching_up: Mutex::default() };
+        let inner = Inner { client, ledger, escrows, at_once, storage, counters, behind: Mutex::default() };
         Ok(Members { inner: Arc::new(inner) })
     }
 
@@ -126,15 +151,18 @@ impl Members {
         }
     }
 
-    /// Shows an executor an inference, and asks what it has to say of it. Whoever is not reached says nothing.
+    /// Shows an executor an inference with the steps that it may lack, and asks what it has to say of it. Whoever is not
+    /// reached says nothing.
     pub async fn challenge(
         &self,
         url: &str,
         escrow: &EscrowId,
         id: InferenceId,
         payload: Option<&Payload>,
+        steps: &[Diff],
     ) -> Vec<Tx> {
-        let body = json!({"inference_id": id, "payload": payload.map(written), "diffs": []});
+        let steps: Vec<Value> = steps.iter().map(written_step).collect();
+        let body = json!({"inference_id": id, "payload": payload.map(written), "diffs": steps});
         let read = |answer: Value| {
             let txs = json!({"txs": answer.get("mempool").cloned().unwrap_or_else(|| json!([]))});
             group::read_txs(txs.to_string().as_bytes()).unwrap_or_default()
@@ -149,12 +177,7 @@ impl Members {
     }
 
     /// What was asked and answered in an inference; `None`: its executor has it no more.
-    pub async fn payloads(
-        &self,
-        url: &str,
-        session: &Session,
-        id: InferenceId,
-    ) -> Result<Option<Answered>, NoAnswer> {
+    pub async fn payloads(&self, url: &str, session: &Session, id: InferenceId) -> Result<Option<Answered>, NoAnswer> {
         let ledger = &self.inner.ledger;
         let at_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let (inference, at_ns) = (id.to_string(), i64::try_from(at_ns).unwrap_or(i64::MAX));
@@ -184,26 +207,92 @@ impl Members {
         }))
     }
 
-    /// Reads from the member that has signed a later state what this host lacks. Nobody waits for it, and a session is
-    /// read once at a time.
-    pub fn catch_up(&self, session: &Session, state: &Arc<State>, signed: &Signed) {
-        let Some(url) = self.inner.escrows.url(session.escrow(), signed.slot).map(str::to_owned) else { return };
-        if !self.inner.catching_up.lock().insert(session.escrow().clone()) {
-            return;
+    /// Judges a state that a member has signed: its signature is kept where this host has the same. Where others are
+    /// ahead, what this host lacks is read from them, and their words are judged then; `then` is handed the state.
+    pub async fn hear(
+        &self,
+        session: &Session,
+        state: &Arc<State>,
+        signed: Signed,
+        then: impl FnOnce(&Session, &Arc<State>) + Send + 'static,
+    ) -> Result<Heard, StorageError> {
+        let heard = self.judge(session, state, &signed).await?;
+        if heard == Heard::Ahead {
+            self.catch_up(session, state, signed, then);
         }
-        let (members, session, from, to) = (self.clone(), session.clone(), state.latest(), signed.nonce);
-        tokio::spawn(async move {
-            if let Err(error) = members.read_steps(&url, &session, from, to).await {
-                tracing::info!(session = %session.escrow(), url, error = %error, "what is lacking is not read");
+        Ok(heard)
+    }
+
+    async fn judge(&self, session: &Session, state: &State, signed: &Signed) -> Result<Heard, StorageError> {
+        let storage = &self.inner.storage;
+        match storage.diffs(session, signed.nonce, signed.nonce).await?.first() {
+            None => Ok(Heard::Ahead),
+            Some((_, here)) if here[..] != signed.root => {
+                self.inner.counters.diverged();
+                let Signed { nonce, slot, .. } = signed;
+                let (said, here) = (hex(&signed.root), hex(here));
+                tracing::error!(session = %session.escrow(), %nonce, slot = slot.0, said, here, "another state is signed");
+                Ok(Heard::Other { said, here })
             }
-            members.inner.catching_up.lock().remove(session.escrow());
+            Some(_) => {
+                let beside = state.binding().group.slots_beside(signed.slot);
+                let signature = |slot| Signature { nonce: signed.nonce, slot, bytes: signed.signature.clone() };
+                storage.keep_signatures(session, &beside.map(signature).collect::<Vec<_>>()).await?;
+                Ok(Heard::Kept)
+            }
+        }
+    }
+
+    /// Nobody waits for it, and a session is read once at a time: words that come meanwhile are judged with the first.
+    fn catch_up(
+        &self,
+        session: &Session,
+        state: &Arc<State>,
+        signed: Signed,
+        then: impl FnOnce(&Session, &Arc<State>) + Send + 'static,
+    ) {
+        let Some(url) = self.inner.escrows.url(session.escrow(), signed.slot).map(str::to_owned) else { return };
+        let to = signed.nonce;
+        match self.inner.behind.lock().entry(session.escrow().clone()) {
+            Entry::Occupied(mut words) => {
+                if words.get().len() < WORDS {
+                    words.get_mut().push(signed);
+                }
+                return;
+            }
+            Entry::Vacant(words) => {
+                words.insert(vec![signed]);
+            }
+        }
+        let (members, session, state) = (self.clone(), session.clone(), Arc::clone(state));
+        tokio::spawn(async move {
+            let read = members.read_steps(&url, &session, state, to).await;
+            let words = members.inner.behind.lock().remove(session.escrow()).unwrap_or_default();
+            match read {
+                Ok(state) => {
+                    for signed in words {
+                        if let Err(error) = members.judge(&session, &state, &signed).await {
+                            tracing::warn!(session = %session.escrow(), error = %chain(&error), "not kept");
+                        }
+                    }
+                    then(&session, &state);
+                }
+                Err(error) => {
+                    tracing::info!(session = %session.escrow(), url, error, "what is lacking is not read");
+                }
+            }
         });
     }
 
-    async fn read_steps(&self, url: &str, session: &Session, from: Nonce, to: Nonce) -> Result<(), String> {
-        let mut latest = from;
-        while latest < to {
-            let (escrow, next) = (session.escrow(), latest.0 + 1);
+    async fn read_steps(
+        &self,
+        url: &str,
+        session: &Session,
+        mut state: Arc<State>,
+        to: Nonce,
+    ) -> Result<Arc<State>, String> {
+        while state.latest() < to {
+            let (escrow, next) = (session.escrow(), state.latest().0 + 1);
             let asking = self.inner.client.get(format!("{url}/sessions/{escrow}/diffs?from={next}&to={to}"));
             let page = async { read(asking.send().await?).await };
             let page = page.await.map_err(|error| chain(&error))?;
@@ -211,10 +300,9 @@ impl Members {
             if diffs.is_empty() {
                 return Err("it has none of them".to_owned());
             }
-            let taken = self.inner.ledger.take(session, &diffs).await.map_err(|error| chain(&error))?;
-            latest = taken.0.latest();
+            state = self.inner.ledger.take(session, &diffs).await.map_err(|error| chain(&error))?.0;
         }
-        Ok(())
+        Ok(state)
     }
 
     async fn post(&self, url: &str, escrow: &EscrowId, route: &str, body: &Value) -> Result<Vec<u8>, NoAnswer> {
@@ -255,6 +343,17 @@ fn read_page(page: &[u8]) -> Result<Vec<Diff>, String> {
     Request::read(request.to_string().as_bytes()).map(|request| request.diffs).map_err(|error| chain(&error))
 }
 
+/// A step as it is sent.
+#[must_use]
+pub fn written_step(diff: &Diff) -> Value {
+    json!({
+        "nonce": diff.nonce,
+        "txs": STANDARD.encode(&diff.txs),
+        "user_sig": STANDARD.encode(&diff.user_sig),
+        "post_state_root": STANDARD.encode(&diff.post_state_root),
+    })
+}
+
 fn written(payload: &Payload) -> Value {
     json!({
         "prompt": STANDARD.encode(&payload.prompt),
@@ -264,4 +363,8 @@ fn written(payload: &Payload) -> Value {
         "started_at": payload.started_at,
         "session_id": payload.session_id,
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -226,7 +226,9 @@ async fn a_history_does_not_fork(place: &Place) {
         assert!(is_fork(takes(ledger, &session, &[of(2, 7), of(3, 7), of(4, 0)]).await.unwrap_err()), "all or none");
         let gap = takes(ledger, &session, &[of(5, 0)]).await.unwrap_err();
         let latest = Nonce(3);
-        assert!(matches!(gap, LedgerError::Step(StepError::NotNext { latest: found, got: Nonce(5) }) if found == latest));
+        assert!(
+            matches!(gap, LedgerError::Step(StepError::NotNext { latest: found, got: Nonce(5) }) if found == latest)
+        );
         let mixed = takes(ledger, &session, &[of(4, 0), of(6, 0)]).await.unwrap_err();
         assert!(matches!(mixed, LedgerError::Step(StepError::NotNext { .. })), "all or none");
         assert_eq!(storage.session(&id).await.unwrap().unwrap().latest, latest);

@@ -10,20 +10,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::HOST;
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k256::ecdsa::SigningKey;
 use ripemd::{Digest as _, Ripemd160};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::net::TcpStream;
+
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-/// In canonical JSON: its keys are in order.
-const PROMPT: &str = r#"{"messages":[{"content":"one two three","role":"user"}]}"#;
-const MODEL: &str = "echo";
-const INPUT_LENGTH: u64 = 3;
+use super::step::{Inference, content};
+
 const WITHIN: Duration = Duration::from_secs(60);
 /// A stream says something at least this often.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -33,16 +33,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub struct Session {
     key: SigningKey,
     pub escrow: String,
-}
-
-/// What an owner asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Inference {
-    /// The step that asks for it, and its number.
-    pub nonce: u64,
-    pub tokens: u32,
-    /// Seconds since 1970.
-    pub started_at: u64,
 }
 
 /// A signed request, which may be sent more than once.
@@ -81,8 +71,7 @@ impl Session {
 
     /// The same session in the eyes of whoever has this secret.
     pub fn of(escrow: &str, secret: &str) -> Session {
-        let key = SigningKey::from_slice(&Sha256::digest(secret)).expect("a hash is a key");
-        Session { key, escrow: escrow.to_owned() }
+        Session { key: key(secret), escrow: escrow.to_owned() }
     }
 
     /// Asks for the next inference: one step, and so many tokens.
@@ -102,22 +91,18 @@ impl Session {
         self.sign(&format!("{prefix}/sessions/{}/chat/completions", self.escrow), body.to_string())
     }
 
-    /// Takes a step that asks for nothing: its owner says what members have said.
-    pub fn says(&self, prefix: &str, nonce: u64, owed: &[Vec<u8>]) -> Asked {
-        let body = json!({"diffs": [self.step(nonce, owed, None)], "nonce": nonce});
-        self.sign(&format!("{prefix}/sessions/{}/chat/completions", self.escrow), body.to_string())
+    /// Brings these steps, and asks for the inference of the last, or for nothing.
+    pub fn brings(&self, steps: &[Value], asked: Option<&Inference>) -> Asked {
+        let mut body = json!({"diffs": steps, "nonce": steps.last().map(|step| step["nonce"].clone()), "stream": true});
+        if let Some(asked) = asked {
+            body["payload"] = asked.payload();
+        }
+        self.sign(&format!("/sessions/{}/chat/completions", self.escrow), body.to_string())
     }
 
     /// A step with these transactions of members, and the start of an inference.
     pub fn step(&self, nonce: u64, owed: &[Vec<u8>], asked: Option<&Inference>) -> Value {
-        let mut content = proto::number(1, nonce);
-        for tx in owed {
-            content.extend(proto::bytes(2, tx));
-        }
-        if let Some(asked) = asked {
-            content.extend(proto::bytes(2, &asked.start()));
-        }
-        let signed = [content.as_slice(), &proto::bytes(3, self.escrow.as_bytes())].concat();
+        let (content, signed) = content(&self.escrow, nonce, owed, asked);
         let user_sig = self.signature(&signed);
         json!({"nonce": nonce, "txs": STANDARD.encode(content), "user_sig": STANDARD.encode(user_sig)})
     }
@@ -127,13 +112,6 @@ impl Session {
         let (signature, recovery) =
             self.key.sign_prehash_recoverable(&Sha256::digest(message)).expect("a hash is signed");
         [signature.to_bytes().as_slice(), &[recovery.to_byte()]].concat()
-    }
-
-    /// The account of its key, as the chain writes it.
-    pub fn address(&self) -> String {
-        let key = Sha256::digest(self.key.verifying_key().to_encoded_point(true).as_bytes());
-        let prefix = bech32::Hrp::parse("gonka").expect("a prefix");
-        bech32::encode::<bech32::Bech32>(prefix, &Ripemd160::digest(key)).expect("20 bytes are an account")
     }
 
     pub fn sign(&self, path: &str, body: String) -> Asked {
@@ -152,53 +130,36 @@ impl Session {
     }
 }
 
-impl Inference {
-    /// As it is sent.
-    pub fn payload(&self) -> Value {
-        json!({
-            "prompt": STANDARD.encode(PROMPT), "model": MODEL, "input_length": INPUT_LENGTH,
-            "max_tokens": self.tokens, "started_at": self.started_at,
-        })
-    }
-
-    /// The transaction that asks for it.
-    fn start(&self) -> Vec<u8> {
-        let start = [
-            proto::number(1, self.nonce),
-            proto::bytes(2, &Sha256::digest(PROMPT)),
-            proto::bytes(3, MODEL.as_bytes()),
-            proto::number(4, INPUT_LENGTH),
-            proto::number(5, self.tokens.into()),
-            proto::number(6, self.started_at),
-        ];
-        proto::bytes(1, &start.concat())
-    }
+/// The key of whoever has this secret.
+pub fn key(secret: &str) -> SigningKey {
+    SigningKey::from_slice(&Sha256::digest(secret)).expect("a hash is a key")
 }
 
-/// As much of protobuf as a step needs.
-mod proto {
-    /// A number; 0 is left out.
-    pub(super) fn number(field: u8, value: u64) -> Vec<u8> {
-        if value == 0 { Vec::new() } else { [varint(u64::from(field) << 3), varint(value)].concat() }
-    }
+/// Its account, as the chain writes it.
+pub fn account(key: &SigningKey) -> String {
+    let hash = Sha256::digest(key.verifying_key().to_encoded_point(true).as_bytes());
+    let prefix = bech32::Hrp::parse("gonka").expect("a prefix");
+    bech32::encode::<bech32::Bech32>(prefix, &Ripemd160::digest(hash)).expect("20 bytes are an account")
+}
 
-    pub(super) fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
-        let length = u64::try_from(value.len()).unwrap_or(u64::MAX);
-        [varint(u64::from(field) << 3 | 2), varint(length), value.to_vec()].concat()
-    }
+/// Looks at a page of a host.
+pub async fn look(host: SocketAddr, path: &str) -> anyhow::Result<(u16, Value)> {
+    let asking = Request::builder().method(Method::GET).uri(path).header(HOST, "localhost");
+    answered(open(host, asking.body(Full::default())?).await?).await
+}
 
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        loop {
-            let low = value.to_le_bytes()[0] & 0x7f;
-            value >>= 7;
-            if value == 0 {
-                bytes.push(low);
-                return bytes;
-            }
-            bytes.push(low | 0x80);
-        }
-    }
+async fn answered(response: Response<Incoming>) -> anyhow::Result<(u16, Value)> {
+    let status = response.status().as_u16();
+    let body = tokio::time::timeout(WITHIN, response.into_body().collect()).await??.to_bytes();
+    Ok((status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? }))
+}
+
+async fn open(host: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+    let stream = TokioIo::new(TcpStream::connect(host).await?);
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(stream).await?;
+    // What ends the driver also ends the stream, where it is noticed.
+    tokio::spawn(driver);
+    Ok(tokio::time::timeout(WITHIN, sender.send_request(request)).await??)
 }
 
 impl Asked {
@@ -222,6 +183,18 @@ impl Asked {
         Heard { status, events, end }
     }
 
+    /// Sends it to a route that answers in one piece.
+    pub async fn ask(&self, host: SocketAddr) -> anyhow::Result<(u16, Value)> {
+        answered(open(host, self.request()?).await?).await
+    }
+
+    fn request(&self) -> anyhow::Result<Request<Full<Bytes>>> {
+        let asking = Request::builder().method(Method::POST).uri(&self.path).header(HOST, "localhost");
+        let asking = asking.header("x-devshard-signature", &self.signature);
+        let asking = asking.header("x-devshard-timestamp", &self.timestamp);
+        Ok(asking.body(Full::new(self.body.clone()))?)
+    }
+
     async fn listen(
         &self,
         host: SocketAddr,
@@ -230,19 +203,11 @@ impl Asked {
         events: &mut Vec<(String, String)>,
         mut heard: impl FnMut(usize),
     ) -> anyhow::Result<End> {
-        let asking = Request::builder().method(Method::POST).uri(&self.path).header(HOST, "localhost");
-        let mut asking = asking.body(Full::new(self.body.clone()))?;
-        let headers = asking.headers_mut();
-        headers.insert("x-devshard-signature", self.signature.parse()?);
-        headers.insert("x-devshard-timestamp", self.timestamp.parse()?);
+        let mut asking = self.request()?;
         if let Some(last) = last {
-            headers.insert("last-event-id", last.parse()?);
+            asking.headers_mut().insert("last-event-id", last.parse()?);
         }
-        let stream = TokioIo::new(TcpStream::connect(host).await?);
-        let (mut sender, driver) = hyper::client::conn::http1::handshake(stream).await?;
-        // What ends the driver also ends the stream, where it is noticed.
-        tokio::spawn(driver);
-        let response = tokio::time::timeout(WITHIN, sender.send_request(asking)).await??;
+        let response = open(host, asking).await?;
         *status = response.status().as_u16();
         let mut body = response.into_body();
         let mut text = String::new();
@@ -303,7 +268,8 @@ impl Heard {
 
     /// What the host has said that the next step is to hold.
     pub fn owed(&self) -> Vec<Vec<u8>> {
-        let meta = self.events.last().and_then(|(_, data)| serde_json::from_str::<Value>(data).ok()).unwrap_or_default();
+        let meta =
+            self.events.last().and_then(|(_, data)| serde_json::from_str::<Value>(data).ok()).unwrap_or_default();
         let txs = meta["devshard_meta"]["mempool"].as_array().cloned().unwrap_or_default();
         txs.iter().filter_map(|tx| STANDARD.decode(tx.as_str()?).ok()).collect()
     }

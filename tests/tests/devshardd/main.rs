@@ -25,6 +25,7 @@ mod releases;
 mod tools;
 
 mod fleet;
+mod group;
 mod hosts;
 mod local;
 mod shared;

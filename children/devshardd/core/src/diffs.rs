@@ -41,8 +41,7 @@ mod tests {
     #[test]
     fn every_byte_of_a_diff_is_compared() {
         let bytes = b"a".to_vec();
-        let there =
-            Diff { nonce: Nonce(1), txs: bytes.clone(), user_sig: bytes.clone(), post_state_root: bytes };
+        let there = Diff { nonce: Nonce(1), txs: bytes.clone(), user_sig: bytes.clone(), post_state_root: bytes };
         assert_eq!(compare(&there, &there.clone()), Ok(()));
         let others = [
             Diff { txs: b"b".to_vec(), ..there.clone() },

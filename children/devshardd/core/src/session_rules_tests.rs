@@ -1,9 +1,9 @@
 //! What the steps of a session may and may not do.
 
 use super::duty::Seed;
-use super::plan::plan;
 use super::judge::{JudgeError, Judgement, No, PayloadError};
 use super::owed::{Checked, Executed, Outcome};
+use super::plan::plan;
 use super::*;
 use crate::diffs::{Fork, compare};
 use crate::request::Payload;
@@ -36,7 +36,10 @@ fn a_step_that_is_not_the_owners_next_is_refused() {
     assert_eq!(refused(&|step| step.txs = b"step 1".to_vec()), "step_unreadable");
     // A field that this build does not know would be signed unread.
     assert_eq!(refused(&|step| step.txs.extend([0x28, 7])), "step_unreadable");
-    assert_eq!(refused(&|step| step.txs = Content { nonce: 2, ..Content::default() }.encode_to_vec()), "step_other_nonce");
+    assert_eq!(
+        refused(&|step| step.txs = Content { nonce: 2, ..Content::default() }.encode_to_vec()),
+        "step_other_nonce"
+    );
     assert_eq!(refused(&|step| step.user_sig = parties.key(0).sign_message(b"x").to_vec()), "step_not_signed");
     assert_eq!(refused(&|step| step.user_sig.clear()), "step_not_signed");
     // The signature holds the state behind the step, too.
@@ -65,7 +68,10 @@ fn a_transaction_out_of_order_is_refused() {
     assert_eq!(p.tx_error(&pending, p.validation(1, 0, true)), not(Status::Pending));
     assert_eq!(p.tx_error(&pending, p.timeout(1, Reason::Execution, &[0, 2])), not(Status::Pending));
     assert_eq!(p.tx_error(&pending, p.timeout(1, Reason::Unspecified, &[0, 2])), TxError::Reason);
-    assert_eq!(p.tx_error(&pending, p.timeout(1, Reason::Refused, &[0])), TxError::TooFewVotes { threshold: 1, votes: 1 });
+    assert_eq!(
+        p.tx_error(&pending, p.timeout(1, Reason::Refused, &[0])),
+        TxError::TooFewVotes { threshold: 1, votes: 1 }
+    );
     assert_eq!(p.tx_error(&pending, p.timeout(1, Reason::Refused, &[0, 0])), TxError::Twice(0));
     let started = with(p, 1, vec![p.confirm(1)]);
     assert_eq!(p.tx_error(&started, p.confirm(1)), not(Status::Started));
@@ -169,8 +175,7 @@ fn a_member_may_have_several_slots_and_another_key() {
     let warm = Key::from_hex(&"77".repeat(32)).unwrap();
     let member = |slot| Member { address: address(slot), warm_key: (slot == 2).then(|| warm.address().unwrap()) };
     let group = Group::new(vec![member(0), member(1), member(0), member(2)]).unwrap();
-    let binding =
-        Binding::new(ESCROW.parse().unwrap(), p.owner.address().unwrap(), 1_000_000, terms(), group).unwrap();
+    let binding = Binding::new(ESCROW.parse().unwrap(), p.owner.address().unwrap(), 1_000_000, terms(), group).unwrap();
     let state = p.after(&State::begin(binding), vec![start(1)]).unwrap();
     assert_eq!(state.slots_of(&address(0)), [Slot(0), Slot(2)]);
     assert_eq!(state.slots_of(&warm.address().unwrap()), [Slot(3)]);
@@ -261,11 +266,8 @@ fn what_is_owed_is_taken_and_owed_no_more() {
     let parties = Parties::new(3);
     let p = &parties;
     let outcome = Outcome { response_hash: [7; 32], input_tokens: 80, output_tokens: 40 };
-    let executed = |outcome: Option<&Outcome>| Executed {
-        id: InferenceId(1),
-        confirmed_at: 1_000,
-        outcome: outcome.cloned(),
-    };
+    let executed =
+        |outcome: Option<&Outcome>| Executed { id: InferenceId(1), confirmed_at: 1_000, outcome: outcome.cloned() };
     let pending = with(p, 1, vec![]);
     assert_eq!(pending.owed_of(p.key(1), &executed(None)), [p.confirm(1)]);
     let both = pending.owed_of(p.key(1), &executed(Some(&outcome)));
@@ -329,8 +331,16 @@ fn tried(parties: &Parties, state: &State, choice: u8, id: u64, slot: u32) -> Tx
         3 => parties.finish(id),
         4 => parties.validation(id, slot, choice < 128),
         5 => parties.vote(id, slot, choice < 128),
-        6 => parties.timeout(id, if choice < 128 { Reason::Refused } else { Reason::Execution }, &[slot, (slot + 1) % 3]),
-        _ => if choice == 255 { finalize() } else { start(id) },
+        6 => {
+            parties.timeout(id, if choice < 128 { Reason::Refused } else { Reason::Execution }, &[slot, (slot + 1) % 3])
+        }
+        _ => {
+            if choice == 255 {
+                finalize()
+            } else {
+                start(id)
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 use crate::auth::Key;
@@ -65,24 +65,15 @@ impl Parties {
     }
 
     fn vote(&self, id: u64, slot: u32, vote_valid: bool) -> Tx {
-        let mut vote = Vote {
-            inference_id: id,
-            voter_slot: slot,
-            vote_valid,
-            proposer_sig: vec![],
-            escrow_id: ESCROW.to_owned(),
-        };
+        let mut vote =
+            Vote { inference_id: id, voter_slot: slot, vote_valid, proposer_sig: vec![], escrow_id: ESCROW.to_owned() };
         vote.proposer_sig = self.key(slot).sign_message(&vote.encode_to_vec()).to_vec();
         Tx::of(Kind::Vote(vote))
     }
 
     fn timeout(&self, id: u64, reason: Reason, voters: &[u32]) -> Tx {
-        let words = TimeoutWords {
-            escrow_id: ESCROW.to_owned(),
-            inference_id: id,
-            reason: reason.into(),
-            accept: true,
-        };
+        let words =
+            TimeoutWords { escrow_id: ESCROW.to_owned(), inference_id: id, reason: reason.into(), accept: true };
         let votes = voters.iter().map(|slot| TimeoutVote {
             voter_slot: *slot,
             accept: true,

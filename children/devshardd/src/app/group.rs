@@ -5,9 +5,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use devshard_core::group::{self, Challenge, PayloadRequest, Signed as SignedState, TimeoutQuestion};
-use devshard_core::ids::InferenceId;
+use devshard_core::ids::{InferenceId, Nonce};
 use devshard_core::session::judge::{Judgement, No};
-use devshard_core::session::{Slot, State as SessionState, Status};
+use devshard_core::session::{State as SessionState, Status};
 use devshard_core::wire::{Kind, Reason, Tx};
 use serde_json::json;
 use supervisor_sdk::axum::body::Body;
@@ -17,9 +17,12 @@ use supervisor_sdk::axum::response::{IntoResponse as _, Json};
 
 use super::{App, Named, Shared, Signed, header, since_1970};
 use crate::host::coded;
-use crate::members::is_signed_state;
+use crate::members::{Heard, is_signed_state};
 use crate::refusal::Refusal;
-use crate::storage::{Session, Signature};
+use crate::storage::Session;
+
+/// Steps that are shown to an executor who is asked for an inference, at most.
+const SHOWN: u64 = 999;
 
 /// `POST …/verify-timeout`: the owner asks for this member's vote.
 pub(super) async fn verify_timeout(
@@ -98,25 +101,15 @@ pub(super) async fn gossip_nonce(
         if !is_signed_state(&state, &signed) {
             return Err(Refusal::NotSlots(signed.slot.0));
         }
-        match app.storage.diffs(&session, signed.nonce, signed.nonce).await?.first() {
-            Some((_, here)) if here[..] != signed.root => {
-                app.counters.diverged();
-                let (said, here) = (hex(&signed.root), hex(here));
-                let SignedState { nonce, slot, .. } = signed;
-                tracing::error!(session = %session.escrow(), %nonce, slot = slot.0, said, here, "another state is signed");
-                Err(Refusal::OtherState { nonce, slot: slot.0, said, here })
-            }
-            Some(_) => {
-                let beside = state.binding().group.slots_beside(signed.slot);
-                let signature = |slot: Slot| Signature { nonce: signed.nonce, slot, bytes: signed.signature.clone() };
-                app.storage.keep_signatures(&session, &beside.map(signature).collect::<Vec<_>>()).await?;
-                Ok(StatusCode::OK.into_response())
-            }
-            None => {
-                // Others are ahead: what this host lacks it fetches, and judges by itself.
-                app.members.catch_up(&session, &state, &signed);
-                Ok(StatusCode::OK.into_response())
-            }
+        let (nonce, slot) = (signed.nonce, signed.slot.0);
+        let (members, checks) = (app.members.clone(), app.checks.clone());
+        let then = move |session: &Session, state: &Arc<SessionState>| {
+            members.tell(state);
+            checks.look(session, state);
+        };
+        match app.members.hear(&session, &state, signed, then).await? {
+            Heard::Kept | Heard::Ahead => Ok(StatusCode::OK.into_response()),
+            Heard::Other { said, here } => Err(Refusal::OtherState { nonce, slot, said, here }),
         }
     };
     app.answer(heard.await)
@@ -209,7 +202,13 @@ impl App {
         } else {
             let slot = state.binding().group.executor(id);
             match self.escrows.url(session.escrow(), slot) {
-                Some(url) => self.members.challenge(url, session.escrow(), id, payload).await,
+                Some(url) => {
+                    // It may have heard of none of them. Of a long history the last are shown: it may have the others.
+                    let first = Nonce(state.latest().0.saturating_sub(SHOWN).max(1));
+                    let steps = self.storage.diffs(session, first, state.latest()).await?;
+                    let steps: Vec<_> = steps.into_iter().map(|(diff, _)| diff).collect();
+                    self.members.challenge(url, session.escrow(), id, payload, &steps).await
+                }
                 None => Vec::new(),
             }
         };
@@ -254,8 +253,4 @@ impl App {
         });
         Ok(owed)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

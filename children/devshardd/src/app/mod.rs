@@ -134,15 +134,15 @@ impl App {
         }
     }
 
-    /// Takes the steps that came with a request, and does what follows from new ones: the group is told, and what is
-    /// to be checked is.
+    /// Takes the steps that came with a request, and does what follows: of new ones the group is told, and what is to be
+    /// checked is.
     async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<Arc<SessionState>, Refusal> {
         match self.ledger.take(session, diffs).await {
             Ok((state, is_new)) => {
                 if is_new {
                     self.members.tell(&state);
-                    self.checks.look(session, &state);
                 }
+                self.checks.look(session, &state);
                 Ok(state)
             }
             Err(error) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use devshard_core::diffs::Diff;
 use devshard_core::ids::Nonce;
 use serde_json::json;
 use supervisor_sdk::axum::body::Body;
@@ -13,30 +14,19 @@ use supervisor_sdk::axum::response::{IntoResponse as _, Json};
 
 use super::{Named, Shared, number};
 use crate::host::coded;
+use crate::members::written_step;
 use crate::peers::Identity;
 use crate::refusal::Refusal;
 
 /// `?from=&to=`, both included: at most a page of them.
-pub(super) async fn diffs(
-    State(app): Shared,
-    Path(id): Path<String>,
-    Query(named): Query<Named>,
-) -> Response<Body> {
+pub(super) async fn diffs(State(app): Shared, Path(id): Path<String>, Query(named): Query<Named>) -> Response<Body> {
     let read = async {
         let (from, to) = (Nonce(number(&named, "from")?), Nonce(number(&named, "to")?));
         let session = app.known(&id).await?;
         let diffs = app.storage.diffs(&session, from, to).await?;
-        let coded = |bytes: &[u8]| STANDARD.encode(bytes);
-        let diffs: Vec<_> = diffs
-            .iter()
-            .map(|(diff, state_hash)| {
-                let root = coded(&diff.post_state_root);
-                let (txs, signature) = (coded(&diff.txs), coded(&diff.user_sig));
-                let diff = json!({"nonce": diff.nonce, "txs": txs, "user_sig": signature, "post_state_root": root});
-                json!({"diff": diff, "state_hash": coded(state_hash)})
-            })
-            .collect();
-        Ok(Json(diffs).into_response())
+        let written =
+            |(diff, root): &(Diff, Vec<u8>)| json!({"diff": written_step(diff), "state_hash": STANDARD.encode(root)});
+        Ok(Json(diffs.iter().map(written).collect::<Vec<_>>()).into_response())
     };
     app.answer(read.await)
 }

@@ -133,7 +133,8 @@ impl Storage {
                 Decision::Wait { owner } => Claimed::Wait(owner),
                 Decision::Replay => Claimed::Done(self.result(&mut transaction, key).await?),
                 Decision::GiveUp { fence } => {
-                    self.write(&mut transaction, key, true, &Row::Uncertain { fence }, found.confirmed_at, None).await?;
+                    self.write(&mut transaction, key, true, &Row::Uncertain { fence }, found.confirmed_at, None)
+                        .await?;
                     Claimed::Uncertain
                 }
                 Decision::GivenUp => Claimed::Uncertain,

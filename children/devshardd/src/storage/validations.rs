@@ -100,7 +100,9 @@ impl Storage {
             "SELECT instance_address, claimed_at, status FROM devshard_validation_leases \
              WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3{for_update}",
         ));
-        let Some(row) = bind_key(question, key)?.fetch_optional(&mut **transaction).await.map_err(StorageError::Database)? else {
+        let Some(row) =
+            bind_key(question, key)?.fetch_optional(&mut **transaction).await.map_err(StorageError::Database)?
+        else {
             return Ok((None, now_ms));
         };
         let status = read_text(&row, "status")?;

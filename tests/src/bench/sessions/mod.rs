@@ -1,9 +1,6 @@
 //! What a session host costs beside the bare model behind it: the time to the first token, tokens a second, memory
 //! and CPU of a stream, inferences a second with everything that is stored for them.
 
-pub mod host;
-pub mod model;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,7 +19,8 @@ use tokio::task::JoinSet;
 use super::load::latencies;
 use super::proc::{cpu_ns, memory};
 use crate::sessions::client::{End, Session, told, until_heard};
-use host::Host;
+use crate::sessions::host::Host;
+use crate::sessions::model;
 
 /// How much.
 #[derive(Debug, Clone, Copy)]

@@ -66,11 +66,7 @@ impl State {
                     seed.draws(id, weight, others, self.binding.terms.validation_rate)
                 }
                 Status::Challenged => true,
-                Status::Pending
-                | Status::Started
-                | Status::Validated
-                | Status::Invalidated
-                | Status::TimedOut => false,
+                Status::Pending | Status::Started | Status::Validated | Status::Invalidated | Status::TimedOut => false,
             };
             is_due.then_some(id)
         })

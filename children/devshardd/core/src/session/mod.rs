@@ -185,7 +185,12 @@ impl State {
         }
         let mut next = self.clone();
         for (at, tx) in content.txs.iter().enumerate() {
-            next.apply(nonce, tx, trust).map_err(|source| StepError::Tx { nonce, at, kind: apply::name(tx), source })?;
+            next.apply(nonce, tx, trust).map_err(|source| StepError::Tx {
+                nonce,
+                at,
+                kind: apply::name(tx),
+                source,
+            })?;
         }
         match next.phase {
             Phase::Active => {

@@ -27,7 +27,8 @@ impl State {
                     Status::Pending | Status::Started | Status::Challenged => false,
                 }
         };
-        let due: Vec<_> = self.live.iter().filter(|(id, inference)| is_due(**id, inference)).map(|(id, _)| *id).collect();
+        let due: Vec<_> =
+            self.live.iter().filter(|(id, inference)| is_due(**id, inference)).map(|(id, _)| *id).collect();
         due.into_iter().for_each(|id| self.seal(id));
     }
 

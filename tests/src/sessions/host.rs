@@ -1,4 +1,4 @@
-//! A devshardd by itself, as it is measured.
+//! A devshardd by itself.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -15,7 +15,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 pub struct Host {
     pub address: SocketAddr,
     child: Child,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Host {
@@ -24,36 +24,52 @@ impl Host {
         let folder = TempDir::new()?;
         let key = folder.path().join("key");
         std::fs::write(&key, "11".repeat(32))?;
-        // Free at this moment; nobody else is told of it.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let log = std::fs::File::create(folder.path().join("log"))?;
-        let mut child = Command::new(program)
+        let settings = [settings, &[("DEVSHARD_KEY_FILE", key.display().to_string())]].concat();
+        let mut host = Host::start_in(program, folder.path(), free_address()?, &settings)?;
+        host._folder = Some(folder);
+        Ok(host)
+    }
+
+    /// Starts one at an address, with what it keeps in a folder.
+    pub fn start_in(
+        program: &Path,
+        folder: &Path,
+        address: SocketAddr,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Host> {
+        let log = std::fs::File::create(folder.join("log"))?;
+        let child = Command::new(program)
             .args(["--port", &address.port().to_string(), "--data-dir"])
-            .arg(folder.path())
+            .arg(folder)
             .arg("--admin")
-            .arg(folder.path().join("admin.sock"))
-            .env("DEVSHARD_KEY_FILE", key)
+            .arg(folder.join("admin.sock"))
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .with_context(|| format!("{} cannot be started", program.display()))?;
+        let mut host = Host { address, child, _folder: None };
         let begun = Instant::now();
         // It listens before it is ready; its routes are there when its admin socket says so, and `/clock` with them.
         while !answers(address) {
-            let said = || std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            ensure!(child.try_wait()?.is_none(), "devshardd has ended: {}", said());
+            let said = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            ensure!(host.child.try_wait()?.is_none(), "devshardd has ended: {}", said());
             ensure!(begun.elapsed() < WITHIN, "devshardd does not answer: {}", said());
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(Host { address, child, _folder: folder })
+        Ok(host)
     }
 
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+}
+
+/// Free at this moment; nobody else is told of it.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 impl Drop for Host {
