@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use children_kit::log::chain;
 
 use crate::config::Validation;
-use crate::engine::{Engine, EngineError, Job};
+use crate::engine::{Engine, EngineError, Job, Purpose};
 use crate::escrows::Escrows;
 use crate::ledger::Ledger;
 use crate::members::{Members, NoAnswer};
@@ -217,7 +217,7 @@ impl Checks {
             max_tokens: u32::try_from(inference.max_tokens).unwrap_or(u32::MAX),
             stream: true,
             within: self.inner.tools.within,
-            is_check: true,
+            purpose: Purpose::Check,
         };
         let (sender, mut payloads) = mpsc::channel::<Bytes>(AHEAD);
         let gathering = async {

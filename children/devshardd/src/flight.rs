@@ -93,6 +93,23 @@ impl Flight {
         }
     }
 
+    /// Waits until it has ended, and says how, with everything that has come.
+    pub async fn ended(&self) -> (End, Record) {
+        let mut moved = self.moved.subscribe();
+        loop {
+            moved.mark_unchanged();
+            let ended = {
+                let progress = self.progress.lock();
+                progress.end.clone().map(|end| (end, progress.record.clone()))
+            };
+            if let Some(ended) = ended {
+                return ended;
+            }
+            // The sender lives as long as this does.
+            let _ = moved.changed().await;
+        }
+    }
+
     /// Its events from this one on, as they come, and how it ended.
     pub fn follow(self: Arc<Self>, from: u32) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
         let moved = self.moved.subscribe();

@@ -34,7 +34,7 @@ use supervisor_sdk::{Context, Lease, StreamClass};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::engine::{Engine, EngineError, Job};
+use crate::engine::{Engine, EngineError, Job, Purpose};
 use crate::flight::Flight;
 use crate::ledger::Ledger;
 use crate::metrics::{Counters, Outcome};
@@ -82,6 +82,12 @@ impl Host {
         let run = Run { inner: Arc::clone(&self.inner), flight: Arc::clone(&flight), job, session, state };
         tokio::spawn(run.fly(lease));
         flight
+    }
+
+    /// Whether a model may be behind it that can open what is sealed.
+    #[must_use]
+    pub fn takes_sealed(&self) -> bool {
+        self.inner.engine.takes_sealed()
     }
 
     /// Inferences that are under way here.
@@ -206,7 +212,11 @@ impl Run {
         let mut record = self.flight.so_far();
         let outcome = self.committed(&record);
         record.push(&meta(&self.owed(taken, &outcome).await));
-        let whole = Whole { record: &record, prompt: &self.job.prompt, outcome: &outcome };
+        let prompt = match self.job.purpose {
+            Purpose::Answer | Purpose::Check => Some(&self.job.prompt[..]),
+            Purpose::Sealed => None,
+        };
+        let whole = Whole { record: &record, prompt, outcome: &outcome };
         match self.step(&taken.holder, Edge::Complete(whole), STORE_PATIENCE).await {
             Ok(()) => {
                 self.flight.whole(record);

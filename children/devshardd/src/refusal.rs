@@ -7,7 +7,7 @@ use supervisor_sdk::axum::response::IntoResponse;
 use children_kit::log::chain;
 use devshard_core::auth::AuthError;
 use devshard_core::diffs::Fork;
-use devshard_core::events::EventError;
+use devshard_core::events::{EndCode, EventError};
 use devshard_core::group::PayloadRequestError;
 use devshard_core::ids::{IdError, Nonce};
 use devshard_core::request::RequestError;
@@ -81,8 +81,10 @@ pub enum Refusal {
     Parameter(&'static str),
     #[error("there is no such route")]
     NoRoute,
-    #[error("this service does not rebuild that")]
-    NotRebuilt,
+    #[error("the engine of this host opens nothing that is sealed")]
+    NotSealed,
+    #[error("{1}")]
+    Ended(EndCode, String),
     #[error("the place of record does not answer")]
     Storage(#[source] StorageError),
 }
@@ -121,7 +123,8 @@ impl Refusal {
             Refusal::Replay(_) => "session_damaged",
             Refusal::Parameter(_) => "bad_parameter",
             Refusal::NoRoute => "not_found",
-            Refusal::NotRebuilt => "not_rebuilt",
+            Refusal::NotSealed => "not_supported",
+            Refusal::Ended(code, _) => code.code(),
             Refusal::Storage(_) => "storage_unavailable",
         }
     }
@@ -154,7 +157,13 @@ impl Refusal {
             | Refusal::NotInGroup
             | Refusal::Judge(_) => StatusCode::CONFLICT,
             Refusal::Replay(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Refusal::NotRebuilt => StatusCode::NOT_IMPLEMENTED,
+            Refusal::NotSealed => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Ended(code, _) => match code {
+                EndCode::ModelUnavailable | EndCode::ModelFailed => StatusCode::BAD_GATEWAY,
+                EndCode::ModelTimeout => StatusCode::GATEWAY_TIMEOUT,
+                EndCode::StorageUnavailable | EndCode::StillRunning => StatusCode::SERVICE_UNAVAILABLE,
+                EndCode::OutcomeUncertain | EndCode::UnknownCursor => StatusCode::CONFLICT,
+            },
             Refusal::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use devshard_core::ids::{Epoch, ExecutionKey, InferenceId};
 use devshard_core::sse::{DONE, EVENT_BYTES};
 use devshardd::engine::openai::OpenAi;
-use devshardd::engine::{Engine, EngineError, Job};
+use devshardd::engine::{Engine, EngineError, Job, Purpose};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -176,7 +176,7 @@ fn job(prompt: &str) -> Job {
         max_tokens: 5,
         stream: true,
         within: Duration::from_secs(20),
-        is_check: false,
+        purpose: Purpose::Answer,
     }
 }
 
@@ -218,9 +218,24 @@ async fn a_model_is_asked_for_what_the_session_says() {
     });
     assert_eq!(body, expected);
     // An answer of another that is checked is asked for under another name.
-    endpoint.run(&Job { is_check: true, ..job("one two") }).await.0.unwrap();
+    endpoint.run(&Job { purpose: Purpose::Check, ..job("one two") }).await.0.unwrap();
     let head = endpoint.asked(1).0;
     assert!(head.contains("\r\nidempotency-key: devshard-e-1-3-check\r\n"), "{head}");
+}
+
+/// What is sealed is the model's alone: it goes on as it came.
+#[tokio::test]
+async fn a_sealed_request_is_passed_on_to_the_byte() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+    let endpoint = Endpoint::start(Says::Pieces(pieces(&[head, "{}"]))).await;
+    let sealed = r#"{ "version": 1, "messages": [], "ciphertext": "…" }"#;
+    let (ran, said) = endpoint.run(&Job { purpose: Purpose::Sealed, ..job(sealed) }).await;
+    ran.unwrap();
+    assert_eq!(said, ["{}", "[DONE]"]);
+    let (head, body) = endpoint.first_asked();
+    assert!(head.starts_with("post /api/v1/encrypted/chat/completions http/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nidempotency-key: devshard-e-1-3\r\n"), "{head}");
+    assert_eq!(body, serde_json::from_str::<Value>(sealed).unwrap());
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ fn record(text: &str) -> Record {
 const OUTCOME: Outcome = Outcome { response_hash: [7; 32], input_tokens: 80, output_tokens: 40 };
 
 fn whole(record: &Record) -> Edge<'_> {
-    Edge::Complete(Whole { record, prompt: b"{}", outcome: &OUTCOME })
+    Edge::Complete(Whole { record, prompt: Some(b"{}"), outcome: &OUTCOME })
 }
 
 fn secret(number: u8) -> Key {
@@ -273,7 +273,7 @@ async fn what_members_say_is_kept(place: &Place) {
     let word = Tx::of(Kind::Validation(Word { inference_id: 6, ..Word::default() }));
     a.keep_txs(&session, &[finish.clone(), word.clone(), finish.clone()]).await.unwrap();
     assert_eq!(b.kept_txs(&session, |_| true).await.unwrap().len(), 2);
-    assert_eq!(b.kept_txs(&session, |tx| *tx == word).await.unwrap(), [word.clone()]);
+    assert_eq!(b.kept_txs(&session, |tx| *tx == word).await.unwrap(), std::slice::from_ref(&word));
     assert_eq!(a.kept_txs(&session, |_| true).await.unwrap(), [word]);
     // Two of two have signed: the step is final.
     let signature = |slot| Signature { nonce: Nonce(4), slot: Slot(slot), bytes: vec![1; 65] };

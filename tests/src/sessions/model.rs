@@ -14,6 +14,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+/// What it says to what is sealed.
+pub const SEALED: &str = r#"{"version":1,"ciphertext":"c2VhbGVk"}"#;
+
 /// Serves until the runtime ends; a pause lies between two tokens.
 pub async fn serve(pause: Duration) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("a model cannot listen")?;
@@ -36,6 +39,7 @@ async fn answer(
     request: Request<Incoming>,
     pause: Duration,
 ) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, hyper::Error> {
+    let is_sealed = request.uri().path().contains("encrypted");
     let body = request.into_body().collect().await?.to_bytes();
     let asked: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let tokens = asked["max_tokens"].as_u64().unwrap_or(1);
@@ -44,6 +48,8 @@ async fn answer(
             tokio::time::sleep(pause).await;
         }
         let text = match number {
+            0 if is_sealed => SEALED.to_owned(),
+            _ if is_sealed => return None,
             number if number < tokens => format!(
                 "data: {{\"object\":\"chat.completion.chunk\",\"choices\":[{{\"index\":0,\"delta\":\
                  {{\"content\":\"word {number} \"}}}}]}}\n\n"
@@ -54,7 +60,8 @@ async fn answer(
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), number + 1))
     });
     let mut response = Response::new(StreamBody::new(tokens));
-    let kind = http::HeaderValue::from_static("text/event-stream");
+    let kind = if is_sealed { "application/json" } else { "text/event-stream" };
+    let kind = http::HeaderValue::from_static(kind);
     response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     Ok(response)
 }

@@ -31,6 +31,14 @@ pub enum Said {
 }
 
 impl Inference {
+    /// As it is sent where the model alone can read it.
+    pub fn sealed(&self, escrow: &str) -> Value {
+        json!({
+            "version": 1, "session_id": escrow, "nonce": self.nonce,
+            "prompt_hash": STANDARD.encode(Sha256::digest(PROMPT)), "ciphertext": "c2VhbGVk",
+        })
+    }
+
     /// As it is sent.
     pub fn payload(&self) -> Value {
         json!({

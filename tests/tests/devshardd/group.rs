@@ -335,3 +335,32 @@ async fn a_timeout_is_voted_for_when_its_executor_is_gone() {
     assert_eq!((heard.status, heard.end), (409, End::Typed("timed_out".to_owned())));
     assert_eq!(std::fs::read_to_string(group.path("journal-2")).unwrap(), "");
 }
+
+/// A request that only the model can read is passed on, run once, and answered in one piece, again and again; an engine
+/// that opens nothing says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_inference_is_run_once() {
+    let mut group = Group::new(1);
+    let (model, host) = (model::serve(Duration::ZERO).await.unwrap(), group.addresses[0]);
+    let asked = group.step(&[], Some(now())).unwrap();
+    let sealed = asked.sealed(ESCROW);
+    {
+        let _echo = group.start(0, "host-0", host, &[]);
+        assert_eq!(group.bring(host, None).await.end, End::Whole);
+        let (status, said) = group.asks(host, "encrypted/chat/completions", &sealed).await;
+        assert_eq!((status, &said["error"]["code"]), (501, &json!("not_supported")));
+    }
+    let _host = group.start(0, "host-0", host, &[("DEVSHARD_ENGINE", format!("http://{model}"))]);
+    let expected: Value = serde_json::from_str(model::SEALED).unwrap();
+    for _ in 0..2 {
+        assert_eq!(group.asks(host, "encrypted/chat/completions", &sealed).await, (200, expected.clone()));
+    }
+    let mut other = sealed.clone();
+    other["prompt_hash"] = json!("aGk=");
+    let (status, said) = group.asks(host, "encrypted/chat/completions", &other).await;
+    assert_eq!((status, &said["error"]["code"]), (400, &json!("payload_mismatch")));
+    other["session_id"] = json!("e-2");
+    let (status, said) = group.asks(host, "encrypted/chat/completions", &other).await;
+    assert_eq!((status, &said["error"]["message"]), (400, &json!("the request is not understood: session_id: another session's")));
+    assert_eq!(read(&mempool(host).await), [(Said::Confirm, 1), (Said::Finish, 1)].into());
+}

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::canonical::canonical;
 use crate::diffs::Diff;
-use crate::ids::{InferenceId, Nonce};
+use crate::ids::{EscrowId, InferenceId, Nonce};
 
 /// Diffs in one request, at most.
 pub const DIFFS: usize = 4_096;
@@ -57,6 +57,30 @@ pub enum RequestError {
     Base64 { place: String, source: base64::DecodeError },
     #[error("{place}: {problem}")]
     Bounds { place: String, problem: String },
+}
+
+/// A request that only the model can read, by what stands on its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The step that asks for the inference.
+    pub nonce: Nonce,
+    pub prompt_hash: Vec<u8>,
+}
+
+impl Sealed {
+    /// Reads the envelope of a request for the session of this escrow.
+    pub fn read(body: &[u8], escrow: &EscrowId) -> Result<Sealed, RequestError> {
+        let raw: RawSealed = json(body)?;
+        let version = required("version", raw.version)?;
+        if version != 1 {
+            return Err(bounds("version", format!("1 is known: `{version}`")));
+        }
+        if required("session_id", raw.session_id)? != escrow.as_str() {
+            return Err(bounds("session_id", "another session's".to_owned()));
+        }
+        let nonce = Nonce(required("nonce", raw.nonce)?);
+        Ok(Sealed { nonce, prompt_hash: base64("prompt_hash", &required("prompt_hash", raw.prompt_hash)?)? })
+    }
 }
 
 impl Payload {
@@ -143,6 +167,14 @@ pub(crate) fn read_diffs(raw: &[RawDiff]) -> Result<Vec<Diff>, RequestError> {
         diffs.push(diff);
     }
     Ok(diffs)
+}
+
+#[derive(Deserialize)]
+struct RawSealed {
+    version: Option<u64>,
+    session_id: Option<String>,
+    nonce: Option<u64>,
+    prompt_hash: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -250,6 +282,18 @@ mod tests {
         let long = "\u{e9}".repeat(MODEL);
         let body = format!(r#"{{"nonce":7,"payload":{{"prompt":"","model":"{long}","max_tokens":1}}}}"#);
         assert_eq!(Request::read(body.as_bytes()).unwrap().payload.unwrap().model, long);
+    }
+
+    #[test]
+    fn an_envelope_is_read_and_nothing_in_it() {
+        let escrow = "e-1".parse().unwrap();
+        let read = |body: &str| Sealed::read(body.as_bytes(), &escrow).map_err(|error| error.to_string());
+        let body = r#"{"version":1,"session_id":"e-1","nonce":3,"prompt_hash":"aGk=","ciphertext":"…","enc":"…"}"#;
+        assert_eq!(read(body), Ok(Sealed { nonce: Nonce(3), prompt_hash: b"hi".to_vec() }));
+        assert_eq!(read("{}"), Err("version: missing".to_owned()));
+        assert_eq!(read(&body.replace(":1,", ":2,")), Err("version: 1 is known: `2`".to_owned()));
+        assert_eq!(read(&body.replace("e-1", "e-2")), Err("session_id: another session's".to_owned()));
+        assert_eq!(read(&body.replace("aGk=", "*")), Err("prompt_hash: not base64".to_owned()));
     }
 
     /// A body whose payload has this in the place of one field.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use devshard_core::events::{Cursor, Record, meta};
 use devshard_core::ids::InferenceId;
-use devshard_core::request::{Payload, Request};
+use devshard_core::request::{Payload, Request, Sealed};
+use devshard_core::session::judge::PayloadError;
 use devshard_core::session::{State as SessionState, Status};
 use supervisor_sdk::axum::body::Body;
 use supervisor_sdk::axum::extract::{Path, State};
@@ -13,8 +14,8 @@ use supervisor_sdk::axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use supervisor_sdk::axum::http::{HeaderMap, HeaderValue, Response};
 
 use super::{App, Shared, Signed, header, is_there};
-use crate::engine::Job;
-use crate::flight::Flight;
+use crate::engine::{Job, Purpose};
+use crate::flight::{End, Flight};
 use crate::host::{coded, receipt};
 use crate::refusal::Refusal;
 use crate::storage::Session;
@@ -29,7 +30,62 @@ pub(super) async fn completions(
     app.answer(completed)
 }
 
+/// `POST …/encrypted/chat/completions`: the model alone can read what is asked, and its owner what is answered.
+pub(super) async fn sealed(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let answered = app.sealed(&id, &headers, body).await;
+    app.answer(answered)
+}
+
 impl App {
+    async fn sealed(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Response<Body>, Refusal> {
+        if let Some(refused) = self.not_held(&id.parse().map_err(Refusal::Escrow)?, headers) {
+            return Ok(refused);
+        }
+        let Signed { escrow, signer, body } = self.signed(id, headers, body).await?;
+        if !self.host.takes_sealed() {
+            return Err(Refusal::NotSealed);
+        }
+        let sealed = Sealed::read(&body, &escrow)?;
+        let session = self.known(id).await?;
+        if session.binding.creator != signer {
+            return Err(Refusal::NotOwner);
+        }
+        self.held.touch(&escrow);
+        let state = self.ledger.state(&session).await?;
+        is_there(&state, sealed.nonce)?;
+        let id = InferenceId(sealed.nonce.0);
+        let inference = state.inference(id).ok_or(Refusal::NotStarted(sealed.nonce))?;
+        if inference.prompt_hash != sealed.prompt_hash {
+            return Err(Refusal::Payload(PayloadError::Prompt));
+        }
+        if !self.executes(&state, id) {
+            return Err(Refusal::NotInGroup);
+        }
+        let job = Job {
+            key: session.key(id),
+            model: inference.model.clone(),
+            prompt: body,
+            max_tokens: u32::try_from(inference.max_tokens).unwrap_or(u32::MAX),
+            stream: false,
+            within: self.within,
+            purpose: Purpose::Sealed,
+        };
+        let (end, record) = self.host.open(job, session, Arc::clone(&state)).ended().await;
+        match end {
+            End::Whole => {
+                let mut response = Response::new(Body::from(record.said().next().unwrap_or_default().to_vec()));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                Ok(response)
+            }
+            End::Early(code, message) => Err(Refusal::Ended(code, message)),
+        }
+    }
+
     async fn complete(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Response<Body>, Refusal> {
         if let Some(refused) = self.not_held(&id.parse().map_err(Refusal::Escrow)?, headers) {
             return Ok(refused);
@@ -80,7 +136,7 @@ impl App {
             max_tokens: payload.max_tokens,
             stream,
             within: self.within,
-            is_check: false,
+            purpose: Purpose::Answer,
         };
         self.host.open(job, session, state)
     }

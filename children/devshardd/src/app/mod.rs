@@ -80,7 +80,7 @@ pub fn router(app: App) -> Router {
         .route("/sessions/{id}/diffs", get(reads::diffs))
         .route("/sessions/{id}/mempool", get(reads::mempool))
         .route("/sessions/{id}/signatures", get(reads::signatures))
-        .route("/sessions/{id}/encrypted/chat/completions", post(async || Refusal::NotRebuilt))
+        .route("/sessions/{id}/encrypted/chat/completions", post(completions::sealed))
         .route("/clock", get(async || Json(json!({"now": now_s()}))))
         .route("/internal/storage-identity", get(reads::identity))
         .fallback(async || Refusal::NoRoute)

@@ -25,8 +25,18 @@ pub struct Job {
     pub stream: bool,
     /// The model ends within this.
     pub within: Duration,
-    /// Whether an answer of another is checked: then the model is asked under a name of its own.
-    pub is_check: bool,
+    pub purpose: Purpose,
+}
+
+/// What a model is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The answer to a prompt.
+    Answer,
+    /// The answer of another is checked: the model is asked under a name of its own.
+    Check,
+    /// The prompt is sealed: the model alone can read it, and gets it as it came.
+    Sealed,
 }
 
 impl Job {
@@ -34,7 +44,10 @@ impl Job {
     #[must_use]
     pub fn name(&self) -> String {
         let name = self.key.idempotency_key();
-        if self.is_check { format!("{name}-check") } else { name }
+        match self.purpose {
+            Purpose::Answer | Purpose::Sealed => name,
+            Purpose::Check => format!("{name}-check"),
+        }
     }
 }
 
@@ -77,6 +90,15 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Whether it may have a model that can open what is sealed.
+    #[must_use]
+    pub const fn takes_sealed(&self) -> bool {
+        match self {
+            Engine::Echo(_) => false,
+            Engine::OpenAi(_) => true,
+        }
+    }
+
     /// Runs the job to its end. Each payload is the data of one event, `[DONE]` the last.
     pub async fn run(&self, job: &Job, payloads: mpsc::Sender<Bytes>) -> Result<(), EngineError> {
         let running = async {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use devshard_core::sse::{ModelStream, from_whole};
 
-use super::{EngineError, Job, give};
+use super::{EngineError, Job, Purpose, give};
 
 /// How long a connection may take. What follows has the time of the job.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -30,6 +30,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct OpenAi {
     client: reqwest::Client,
     url: reqwest::Url,
+    /// Of sealed requests.
+    sealed: reqwest::Url,
 }
 
 /// Why an endpoint cannot be used.
@@ -42,27 +44,35 @@ pub enum EndpointError {
 }
 
 impl OpenAi {
-    /// The endpoint below this URL, which has `/v1/chat/completions`.
+    /// The endpoint below this URL, which has `/v1/chat/completions`, and `/api/v1/encrypted/chat/completions` where its
+    /// model opens what is sealed.
     pub fn new(base: &str) -> Result<OpenAi, EndpointError> {
         let base: reqwest::Url = base.parse().map_err(|_| EndpointError::Url)?;
-        let url = format!("{}/v1/chat/completions", base.as_str().trim_end_matches('/'));
-        let url = url.parse().map_err(|_| EndpointError::Url)?;
+        let below = |route: &str| {
+            let url = format!("{}/{route}", base.as_str().trim_end_matches('/'));
+            url.parse::<reqwest::Url>().map_err(|_| EndpointError::Url)
+        };
+        let (url, sealed) = (below("v1/chat/completions")?, below("api/v1/encrypted/chat/completions")?);
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(EndpointError::Client)?;
-        Ok(OpenAi { client, url })
+        Ok(OpenAi { client, url, sealed })
     }
 
     pub(super) async fn run(&self, job: &Job, payloads: mpsc::Sender<Bytes>) -> Result<(), EngineError> {
+        let (url, body) = match job.purpose {
+            Purpose::Answer | Purpose::Check => (&self.url, body(job).into()),
+            Purpose::Sealed => (&self.sealed, job.prompt.clone()),
+        };
         let asking = self
             .client
-            .post(self.url.clone())
+            .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header("idempotency-key", job.name())
-            .body(body(job));
+            .body(body);
         let answering = async {
             match asking.send().await {
                 Ok(answer) => Ok(answer),

@@ -35,7 +35,8 @@ pub struct Taken {
 #[derive(Debug, Clone, Copy)]
 pub struct Whole<'a> {
     pub record: &'a Record,
-    pub prompt: &'a [u8],
+    /// `None`: nobody but the model can read it, and nobody is to check the answer.
+    pub prompt: Option<&'a [u8]>,
     pub outcome: &'a Outcome,
 }
 
@@ -227,7 +228,7 @@ impl Storage {
             .bind(int(confirmed_at)?)
             .bind(whole.map(|whole| whole.record.bytes().to_vec()))
             .bind(whole.map(|whole| whole.record.hash().to_vec()))
-            .bind(whole.map(|whole| whole.prompt.to_vec()))
+            .bind(whole.and_then(|whole| whole.prompt).map(<[u8]>::to_vec))
             .bind(whole.map(|whole| whole.outcome.response_hash.to_vec()))
             .bind(whole.map(|whole| tokens(whole.outcome.input_tokens)))
             .bind(whole.map(|whole| tokens(whole.outcome.output_tokens)));
@@ -255,7 +256,7 @@ impl Storage {
         rows.iter().map(executed).collect()
     }
 
-    /// What was asked and answered in an inference, once it is stored.
+    /// What was asked and answered in an inference, once it is stored, and unless it is sealed.
     pub async fn said(&self, key: &ExecutionKey) -> Result<Option<Said>, StorageError> {
         let question = sqlx::query(
             "SELECT prompt, result FROM devshard_executions WHERE epoch_id = $1 AND escrow_id = $2 \
