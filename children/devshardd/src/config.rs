@@ -30,6 +30,7 @@ const EPOCH: &str = "DEVSHARD_EPOCH";
 const VALIDATION: &str = "DEVSHARD_VALIDATION";
 const LEASE_TTL: &str = "DEVSHARD_VALIDATION_LEASE_TTL";
 const RETRY: &str = "DEVSHARD_VALIDATION_RETRY_INTERVAL";
+const KEEP_EPOCHS: &str = "DEVSHARD_KEEP_EPOCHS";
 const PEERS: &str = "DEVSHARD_PEERS";
 #[cfg(feature = "faults")]
 const FAULT: &str = "DEVSHARD_FAULT";
@@ -71,6 +72,8 @@ pub struct Config {
     pub validation_ttl: Duration,
     /// Between two looks at what is to be checked in sessions that are silent.
     pub validation_every: Duration,
+    /// Epochs that are kept; `None`: all.
+    pub keep_epochs: Option<u64>,
     /// Other session hosts that must see the same database.
     pub peers: Vec<String>,
     pub fault: Fault,
@@ -150,6 +153,7 @@ impl Config {
             validation: validation(settings)?,
             validation_ttl: settings.duration(LEASE_TTL)?.unwrap_or(Duration::from_secs(1_800)),
             validation_every: settings.duration(RETRY)?.unwrap_or(Duration::from_secs(300)),
+            keep_epochs: keep_epochs(settings)?,
             peers: settings.text(PEERS).map(|text| words(&text)).unwrap_or_default(),
             fault: fault(settings)?,
         })
@@ -178,6 +182,13 @@ fn escrows(settings: &Settings, me: &Address) -> Result<Escrows, SettingError> {
     match settings.file(ESCROWS_FILE)? {
         Some(text) => Escrows::read(&text, me).map_err(|error| invalid(ESCROWS_FILE, chain(&error))),
         None => Ok(Escrows::FirstSigner { epoch: Epoch(settings.value(EPOCH)?.unwrap_or(0)) }),
+    }
+}
+
+fn keep_epochs(settings: &Settings) -> Result<Option<u64>, SettingError> {
+    match settings.value(KEEP_EPOCHS)? {
+        Some(0) => Err(invalid(KEEP_EPOCHS, "one is kept at least".to_owned())),
+        kept => Ok(kept),
     }
 }
 
@@ -278,6 +289,7 @@ mod tests {
             ),
             (&[("DEVSHARD_ENGINE", "vllm")], "DEVSHARD_ENGINE: `echo`, or not a URL of an endpoint: `vllm`"),
             (&[("DEVSHARD_ECHO_EVERY", "20")], "DEVSHARD_ECHO_EVERY: a length of time needs its unit, as in 30s: `20`"),
+            (&[("DEVSHARD_KEEP_EPOCHS", "0")], "DEVSHARD_KEEP_EPOCHS: one is kept at least"),
             (&[("DEVSHARD_VALIDATION", "maybe")], "DEVSHARD_VALIDATION: off and rerun are known: `maybe`"),
             (&[("PG_POOL_MAX_CONNS", "many")], "PG_POOL_MAX_CONNS: invalid digit found in string: `many`"),
         ] {

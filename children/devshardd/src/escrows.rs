@@ -98,6 +98,15 @@ impl Escrows {
         }
     }
 
+    /// The latest epoch of those listed.
+    #[must_use]
+    pub fn latest_epoch(&self) -> Option<Epoch> {
+        match self {
+            Escrows::FirstSigner { .. } => None,
+            Escrows::Listed(list) => list.values().map(|found| found.epoch).max(),
+        }
+    }
+
     /// Where the member of a slot is reached.
     #[must_use]
     pub fn url(&self, escrow: &EscrowId, slot: Slot) -> Option<&str> {
@@ -151,7 +160,7 @@ mod tests {
         assert_eq!(paid.binding.group.member(Slot(1)).unwrap().warm_key, Some(address("gonka1w")));
         let paid = "paid".parse().unwrap();
         assert_eq!((escrows.url(&paid, Slot(0)), escrows.url(&paid, Slot(1))), (Some("http://a/v1"), None));
-        assert_eq!(of("other"), None);
+        assert_eq!((of("other"), escrows.latest_epoch()), (None, Some(Epoch(12))));
         let first = Escrows::FirstSigner { epoch: Epoch(7) }.find(&paid, &creator, &me).unwrap();
         assert_eq!((first.epoch, first.binding.creator), (Epoch(7), creator));
     }

@@ -28,7 +28,7 @@ use children_kit::backend::{self, Lost};
 use children_kit::hysteresis::Health;
 use children_kit::log::chain;
 use children_kit::settings::Settings;
-use devshard_core::ids::OwnerId;
+use devshard_core::ids::{Epoch, OwnerId};
 use supervisor_sdk::Context;
 use supervisor_sdk::axum::Router;
 
@@ -40,12 +40,11 @@ use host::Host;
 use ledger::Ledger;
 use members::Members;
 use metrics::Counters;
-use peers::Peers;
+use peers::{MISMATCH, Peers};
 use storage::Storage;
 
 /// Why this host is not ready.
 const UNAVAILABLE: &str = "storage_unavailable";
-const MISMATCH: &str = "storage_mismatch";
 
 /// Everything that is served; ready once the place of record answers.
 pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<dyn Error + Send + Sync>> {
@@ -64,6 +63,10 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
     let storage = Storage::open(&config.database, owner()?, config.fault, waiting).await?;
     // Without a lease nothing may be claimed.
     storage.renew().await?;
+    if let Some(from) = kept_from(&config) {
+        let gone = storage.prune(from).await?;
+        tracing::info!(%from, gone, "epochs before are forgotten");
+    }
     let database = storage.uuid().await?;
     tracing::info!(database, owner = %storage.me(), "the place of record is open");
     let life = tokio::spawn(host::stay_alive(storage.clone()));
@@ -81,7 +84,7 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
             Health::UNSEEN.after(true)
         }
     };
-    let (probed, known) = (storage.clone(), peers);
+    let (probed, known) = (storage.clone(), peers.clone());
     let probe = async move || match known.mismatch() {
         Some(mismatch) => Err(Lost { reason: MISMATCH, why: mismatch.to_string() }),
         None => probed.probe().await.map_err(|error| Lost { reason: UNAVAILABLE, why: chain(&error) }),
@@ -118,7 +121,14 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
         within: config.within,
         counters,
         held: Held::default(),
+        peers,
     }))
+}
+
+/// The first epoch that is kept, where a number of them is set and the escrows tell which runs.
+fn kept_from(config: &Config) -> Option<Epoch> {
+    let latest = config.escrows.latest_epoch()?;
+    Some(Epoch((latest.0 + 1).saturating_sub(config.keep_epochs?)))
 }
 
 /// This process, and no other: what runs under a name that has been used before would be taken for what was.

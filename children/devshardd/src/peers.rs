@@ -13,6 +13,9 @@ use children_kit::log::chain;
 
 use crate::storage::{Storage, StorageError};
 
+/// Why a host is not ready, and takes nothing.
+pub const MISMATCH: &str = "storage_mismatch";
+
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(15);
 /// How long one question may take.

@@ -96,7 +96,7 @@ async fn checks(mut place: impl FnMut(&str) -> Place) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s01_s03_a_file_keeps_its_promises() {
+async fn s01_s03_s04_a_file_keeps_its_promises() {
     checks(|_| {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}?mode=rwc", folder.path().join("devshard.db").display());

@@ -361,6 +361,9 @@ async fn a_sealed_inference_is_run_once() {
     assert_eq!((status, &said["error"]["code"]), (400, &json!("payload_mismatch")));
     other["session_id"] = json!("e-2");
     let (status, said) = group.asks(host, "encrypted/chat/completions", &other).await;
-    assert_eq!((status, &said["error"]["message"]), (400, &json!("the request is not understood: session_id: another session's")));
+    assert_eq!(
+        (status, &said["error"]["message"]),
+        (400, &json!("the request is not understood: session_id: another session's"))
+    );
     assert_eq!(read(&mempool(host).await), [(Said::Confirm, 1), (Said::Finish, 1)].into());
 }

@@ -5,10 +5,12 @@ use supervisor_protocol::admin::Phase;
 use test_postgres::Postgres;
 use tokio::task::JoinSet;
 
+use crate::common::release;
 use crate::hosts::{Ground, PREFIX, VERSION};
 use crate::node::Node;
 use crate::releases::Release;
-use versiond_demo::sessions::client::{Asked, End, Heard, Session, told, until_heard};
+use versiond_demo::sessions::client::{self, Asked, End, Heard, Session, account, told, until_heard};
+use versiond_demo::sessions::host::Host;
 
 const STREAMS: usize = 300;
 const TOKENS: u32 = 60;
@@ -227,5 +229,46 @@ async fn s17_a_host_on_a_copy_is_not_ready() {
     assert!(format!("{said:?}").contains("its database is a copy"), "{said:?}");
     for node in [cloned, honest, node] {
         node.end().await;
+    }
+}
+
+/// S17: a host that finds itself on a copy takes nothing, whoever sends it: what it has not is refused as what another
+/// host is to have. What is of old epochs goes when a host is told to keep few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s17_a_host_on_a_copy_takes_nothing() {
+    let postgres = Postgres::start().unwrap();
+    let url = postgres.create("first").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "11".repeat(32)).unwrap();
+    let start = |url: &str, more: &[(&str, String)]| {
+        let settings = [
+            ("DEVSHARD_STORAGE_MODE", "shared".to_owned()),
+            ("DEVSHARD_DATABASE_URL", url.to_owned()),
+            ("DEVSHARD_KEY_FILE", key.display().to_string()),
+        ];
+        Host::start(&release("devshardd"), &[&settings[..], more].concat()).unwrap()
+    };
+    let first = start(&url, &[]);
+    assert_eq!(Session::new("e").asks("", 1, 1).send(first.address).await.is_whole(1), Ok(()));
+    drop(first);
+    postgres.copy("first", "second").unwrap();
+    let first = start(&url, &[]);
+    let peers = [("DEVSHARD_PEERS", format!("http://{}", first.address))];
+    let (honest, copied) = (start(&url, &peers), start(&postgres.url("second"), &peers));
+    let next = Session::new("e").asks("", 2, 1);
+    let refused = next.send(copied.address).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(matches!(&refused.end, End::Typed(said) if said.contains("storage_mismatch")), "{refused:?}");
+    assert_eq!(next.send(honest.address).await.is_whole(1), Ok(()));
+    drop((first, honest, copied));
+    let escrows = folder.path().join("escrows.json");
+    let creator = account(&client::key("e"));
+    std::fs::write(&escrows, format!(r#"{{"f": {{"creator": "{creator}", "epoch": 3}}}}"#)).unwrap();
+    let sessions = "SELECT count(*) FROM devshard_sessions";
+    for (keep, expected) in [("4", "1"), ("3", "0")] {
+        let listed = ("DEVSHARD_ESCROWS_FILE", escrows.display().to_string());
+        let _host = start(&url, &[listed, ("DEVSHARD_KEEP_EPOCHS", keep.to_owned())]);
+        assert_eq!(postgres.sql("first", sessions).unwrap(), expected, "of four epochs {keep}");
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn sealed(
 
 impl App {
     async fn sealed(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Response<Body>, Refusal> {
-        if let Some(refused) = self.not_held(&id.parse().map_err(Refusal::Escrow)?, headers) {
+        if let Some(refused) = self.not_here(&id.parse().map_err(Refusal::Escrow)?, headers) {
             return Ok(refused);
         }
         let Signed { escrow, signer, body } = self.signed(id, headers, body).await?;
@@ -87,7 +87,7 @@ impl App {
     }
 
     async fn complete(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Response<Body>, Refusal> {
-        if let Some(refused) = self.not_held(&id.parse().map_err(Refusal::Escrow)?, headers) {
+        if let Some(refused) = self.not_here(&id.parse().map_err(Refusal::Escrow)?, headers) {
             return Ok(refused);
         }
         let Signed { escrow, signer, body } = self.signed(id, headers, body).await?;

@@ -67,7 +67,7 @@ pub(super) async fn challenge_receipt(
 ) -> Response<Body> {
     let challenged = async {
         let Signed { escrow, signer, body } = app.signed(&id, &headers, body).await?;
-        if let Some(refused) = app.not_held(&escrow, &headers) {
+        if let Some(refused) = app.not_here(&escrow, &headers) {
             return Ok(refused);
         }
         let challenge = Challenge::read(&body)?;

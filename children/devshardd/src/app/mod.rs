@@ -34,6 +34,7 @@ use crate::host::Host;
 use crate::ledger::{Ledger, LedgerError};
 use crate::members::Members;
 use crate::metrics::Counters;
+use crate::peers::{MISMATCH, Peers};
 use crate::refusal::Refusal;
 use crate::storage::{AppendError, Session, Storage};
 
@@ -55,6 +56,7 @@ pub struct App {
     pub within: Duration,
     pub counters: Counters,
     pub held: Held,
+    pub peers: Peers,
 }
 
 type Shared = State<Arc<App>>;
@@ -97,8 +99,14 @@ impl App {
         Ok(Signed { escrow, signer, body })
     }
 
-    /// The refusal of a session that another host is to have, while this one is drained session by session.
-    fn not_held(&self, escrow: &EscrowId, headers: &HeaderMap) -> Option<Response<Body>> {
+    /// The refusal of what another host is to have: everything while this one's database is not that of the others, and
+    /// a session that is not held while this one is drained session by session.
+    fn not_here(&self, escrow: &EscrowId, headers: &HeaderMap) -> Option<Response<Body>> {
+        if let Some(mismatch) = self.peers.mismatch() {
+            tracing::warn!(session = %escrow, %mismatch, "a request is not taken");
+            self.counters.refused(MISMATCH);
+            return Some(self.context.not_admitted(MISMATCH));
+        }
         let is_last = header(headers, LAST_RESORT) == Some("1");
         match self.context.draining() {
             Some(DrainMode::Sessions) if !is_last && !self.held.has(escrow) => {
