@@ -15,8 +15,8 @@ use devshard_core::events::answer_text;
 use devshard_core::group::are_signed_payloads;
 use devshard_core::ids::{EscrowId, ExecutionKey, InferenceId};
 use devshard_core::request::prompt_hash;
+use devshard_core::session::Inference;
 use devshard_core::session::duty::Seed;
-use devshard_core::session::{Inference, State};
 use devshard_core::validation::Acquire;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -27,7 +27,7 @@ use children_kit::log::chain;
 use crate::config::Validation;
 use crate::engine::{Engine, EngineError, Job, Purpose};
 use crate::escrows::Escrows;
-use crate::ledger::Ledger;
+use crate::ledger::{Known, Ledger};
 use crate::members::{Members, NoAnswer};
 use crate::metrics::{Counters, Verdict};
 use crate::storage::{Session, Storage, StorageError, Validation as Step};
@@ -92,7 +92,7 @@ impl Checks {
     }
 
     /// Begins what is to be checked in a session, and is not under way. Nobody waits for it.
-    pub fn look(&self, session: &Session, state: &Arc<State>) {
+    pub fn look(&self, session: &Session, state: &Arc<Known>) {
         if self.inner.tools.mode == Validation::Off {
             return;
         }

@@ -24,7 +24,6 @@ use children_kit::log::chain;
 use devshard_core::claim::{Holder, Refused};
 use devshard_core::events::{EndCode, Executor, Receipt, Record, meta};
 use devshard_core::ids::ExecutionKey;
-use devshard_core::session::State;
 use devshard_core::session::owed::{Executed, Outcome as Committed};
 use devshard_core::wire::Tx;
 use parking_lot::Mutex;
@@ -36,7 +35,7 @@ use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError, Job, Purpose};
 use crate::flight::Flight;
-use crate::ledger::Ledger;
+use crate::ledger::{Known, Ledger};
 use crate::metrics::{Counters, Outcome};
 use crate::storage::{Claimed, Edge, NotTaken, Session, Storage, Taken, Whole};
 
@@ -73,7 +72,7 @@ impl Host {
     }
 
     /// The flight of this inference: the one that is under way, or a new one, of the session in this state.
-    pub fn open(&self, job: Job, session: Session, state: Arc<State>) -> Arc<Flight> {
+    pub fn open(&self, job: Job, session: Session, state: Arc<Known>) -> Arc<Flight> {
         let flight = match self.inner.flights.lock().entry(job.key.clone()) {
             Entry::Occupied(found) => return Arc::clone(found.get()),
             Entry::Vacant(place) => Arc::clone(place.insert(Flight::new(job.key.inference))),
@@ -115,7 +114,7 @@ struct Run {
     flight: Arc<Flight>,
     job: Job,
     session: Session,
-    state: Arc<State>,
+    state: Arc<Known>,
 }
 
 impl Run {
@@ -324,7 +323,7 @@ impl Drop for Landing<'_> {
 
 /// Event 0: the state of a session, signed, and of an inference with the time at which it was claimed its receipt.
 #[must_use]
-pub fn receipt(ledger: &Ledger, state: &State, claimed: Option<(&ExecutionKey, i64)>) -> Vec<u8> {
+pub fn receipt(ledger: &Ledger, state: &Known, claimed: Option<(&ExecutionKey, i64)>) -> Vec<u8> {
     let executor = claimed.and_then(|(key, confirmed_at)| {
         let signature = state.receipt(ledger.key(), key.inference, confirmed_at)?;
         Some(Executor { receipt: STANDARD.encode(signature), confirmed_at })

@@ -7,7 +7,8 @@
 //! Must not live here: HTTP, and how an inference is run.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use devshard_core::auth::{Address, Key};
@@ -27,6 +28,10 @@ use crate::storage::{AppendError, Appended, PAGE, Session, Signature, Storage, S
 const IDLE: Duration = Duration::from_secs(3_600);
 /// From how many on those that are idle are looked for.
 const SWEEP_FROM: usize = 1_024;
+
+/// Inferences of which is told at once what is owed, the oldest first, at most: of an owner that takes nothing into its
+/// steps more and more is owed.
+const TOLD: usize = 64;
 
 /// Why a session does not move, or cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +65,35 @@ struct Inner {
     remembered: Mutex<Remembered>,
 }
 
+/// A state that is stored, with its root and this host's signature of it.
+pub struct Known {
+    state: State,
+    root: [u8; 32],
+    /// Made when it is asked for: of most states that are read again nobody wants one.
+    signature: OnceLock<[u8; 65]>,
+}
+
+impl Known {
+    fn new(state: State) -> Known {
+        Known { root: state.root(), state, signature: OnceLock::new() }
+    }
+
+    #[must_use]
+    pub const fn root(&self) -> [u8; 32] {
+        self.root
+    }
+}
+
+impl Deref for Known {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
 /// A session's state; `None` until it is read. Whoever brings it on holds it.
-type Place = Arc<tokio::sync::Mutex<Option<Arc<State>>>>;
+type Place = Arc<tokio::sync::Mutex<Option<Arc<Known>>>>;
 
 #[derive(Default)]
 struct Remembered {
@@ -101,7 +133,7 @@ impl Ledger {
     }
 
     /// The state behind everything that is stored of a session.
-    pub async fn state(&self, session: &Session) -> Result<Arc<State>, LedgerError> {
+    pub async fn state(&self, session: &Session) -> Result<Arc<Known>, LedgerError> {
         let place = self.place(session.escrow());
         let mut remembered = place.lock().await;
         self.caught_up(&mut remembered, session, session.latest).await
@@ -109,7 +141,7 @@ impl Ledger {
 
     /// Takes the steps that came: they are checked, stored, and the state behind them is signed. All of them, or none.
     /// Returns that state, and whether there is anything new in it.
-    pub async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<(Arc<State>, bool), LedgerError> {
+    pub async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<(Arc<Known>, bool), LedgerError> {
         let place = self.place(session.escrow());
         let mut remembered = place.lock().await;
         let mut stored = session.latest;
@@ -119,12 +151,13 @@ impl Ledger {
                 return Ok((state, false));
             }
             let planned = plan(&state, diffs)?;
-            let signatures = self.signatures(&planned.next);
             let (known, steps) = (planned.known, &planned.steps);
+            let next = Known::new(planned.next);
+            let signatures = if steps.is_empty() { Vec::new() } else { self.signatures(&next) };
             match self.inner.storage.append(session, state.latest(), known, steps, &signatures).await? {
                 Appended::Stored if steps.is_empty() => return Ok((state, false)),
                 Appended::Stored => {
-                    let next = Arc::new(planned.next);
+                    let next = Arc::new(next);
                     *remembered = Some(Arc::clone(&next));
                     return Ok((next, true));
                 }
@@ -135,13 +168,15 @@ impl Ledger {
 
     /// This host's signature of a state.
     #[must_use]
-    pub fn sign(&self, state: &State) -> [u8; 65] {
-        let words = StateWords {
-            state_root: state.root().to_vec(),
-            escrow_id: state.binding().escrow.to_string(),
-            nonce: state.latest().0,
-        };
-        self.inner.key.sign_message(&words.encode_to_vec())
+    pub fn sign(&self, known: &Known) -> [u8; 65] {
+        *known.signature.get_or_init(|| {
+            let words = StateWords {
+                state_root: known.root.to_vec(),
+                escrow_id: known.binding().escrow.to_string(),
+                nonce: known.latest().0,
+            };
+            self.inner.key.sign_message(&words.encode_to_vec())
+        })
     }
 
     /// What this host has to say of a session, and what it has heard of other members, that no step says yet.
@@ -159,18 +194,21 @@ impl Ledger {
     ) -> Result<Vec<Tx>, StorageError> {
         let (storage, key) = (&self.inner.storage, &self.inner.key);
         let mine = self.mine(state);
-        let first = state.live().next().map_or(InferenceId(state.latest().0), |(id, _)| id);
-        let mut executed = storage.executed(session, first).await?;
+        let open: Vec<InferenceId> = state.unfinished(&mine).take(TOLD).collect();
+        let mut executed = match (open.first(), open.last()) {
+            (Some(first), Some(last)) => storage.executed(session, *first, *last).await?,
+            _ => Vec::new(),
+        };
         if let Some(ended) = ended {
             executed.retain(|one| one.id != ended.id);
             executed.push(ended.clone());
         }
-        let is_mine = |one: &&Executed| mine.contains(&state.binding().group.executor(one.id));
-        let mut owed: Vec<Tx> = executed.iter().filter(is_mine).flat_map(|one| state.owed_of(key, one)).collect();
+        let mut owed: Vec<Tx> = executed.iter().flat_map(|one| state.owed_of(key, one)).collect();
         // Who is alone checks nobody, and hears of nobody.
         if let Some(slot) = mine.first()
             && state.binding().group.len() > mine.len()
         {
+            let first = state.live().next().map_or(InferenceId(state.latest().0), |(id, _)| id);
             let checked = storage.checked(session, first).await?;
             owed.extend(checked.into_iter().filter_map(|one| state.owed_of_check(key, *slot, one)));
             owed.extend(storage.kept_txs(session, |tx| state.is_open(tx)).await?);
@@ -178,7 +216,7 @@ impl Ledger {
         Ok(owed)
     }
 
-    fn signatures(&self, state: &State) -> Vec<Signature> {
+    fn signatures(&self, state: &Known) -> Vec<Signature> {
         let bytes = self.sign(state).to_vec();
         let slots = self.mine(state).into_iter();
         slots.map(|slot| Signature { nonce: state.latest(), slot, bytes: bytes.clone() }).collect()
@@ -199,22 +237,24 @@ impl Ledger {
     /// Brings what is remembered to this step at least, by what is stored.
     async fn caught_up(
         &self,
-        remembered: &mut Option<Arc<State>>,
+        remembered: &mut Option<Arc<Known>>,
         session: &Session,
         latest: Nonce,
-    ) -> Result<Arc<State>, LedgerError> {
-        let mut state = remembered.take().unwrap_or_else(|| Arc::new(State::begin(session.binding.clone())));
+    ) -> Result<Arc<Known>, LedgerError> {
+        let begun = || Arc::new(Known::new(State::begin(session.binding.clone())));
+        let mut state = remembered.take().unwrap_or_else(begun);
         // What fails is read again: nothing is remembered meanwhile.
         while state.latest() < latest {
             let (from, to) = (Nonce(state.latest().0 + 1), latest);
             let page = self.inner.storage.diffs(session, from, to).await?;
             let Some((_, root)) = page.last() else { return Err(LedgerError::OtherState(from)) };
-            let mut next = State::clone(&state);
+            let mut next = state.state.clone();
             for (diff, _) in &page {
                 let replayed = next.after(diff, Trust::Stored);
                 next = replayed.map_err(|source| LedgerError::Replay { nonce: diff.nonce, source })?;
             }
-            if next.root()[..] != root[..] {
+            let next = Known::new(next);
+            if next.root[..] != root[..] {
                 return Err(LedgerError::OtherState(next.latest()));
             }
             state = Arc::new(next);

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use children_kit::log::chain;
 
 use crate::escrows::Escrows;
-use crate::ledger::Ledger;
+use crate::ledger::{Known, Ledger};
 use crate::metrics::Counters;
 use crate::storage::{Session, Signature, Storage, StorageError};
 
@@ -119,7 +119,7 @@ impl Members {
     }
 
     /// Tells the others what this host has signed. Nobody waits for it.
-    pub fn tell(&self, state: &Arc<State>) {
+    pub fn tell(&self, state: &Arc<Known>) {
         let ledger = &self.inner.ledger;
         let Some(slot) = ledger.mine(state).first().copied() else { return };
         let escrow = &state.binding().escrow;
@@ -212,9 +212,9 @@ impl Members {
     pub async fn hear(
         &self,
         session: &Session,
-        state: &Arc<State>,
+        state: &Arc<Known>,
         signed: Signed,
-        then: impl FnOnce(&Session, &Arc<State>) + Send + 'static,
+        then: impl FnOnce(&Session, &Arc<Known>) + Send + 'static,
     ) -> Result<Heard, StorageError> {
         let heard = self.judge(session, state, &signed).await?;
         if heard == Heard::Ahead {
@@ -247,9 +247,9 @@ impl Members {
     fn catch_up(
         &self,
         session: &Session,
-        state: &Arc<State>,
+        state: &Arc<Known>,
         signed: Signed,
-        then: impl FnOnce(&Session, &Arc<State>) + Send + 'static,
+        then: impl FnOnce(&Session, &Arc<Known>) + Send + 'static,
     ) {
         let Some(url) = self.inner.escrows.url(session.escrow(), signed.slot).map(str::to_owned) else { return };
         let to = signed.nonce;
@@ -288,9 +288,9 @@ impl Members {
         &self,
         url: &str,
         session: &Session,
-        mut state: Arc<State>,
+        mut state: Arc<Known>,
         to: Nonce,
-    ) -> Result<Arc<State>, String> {
+    ) -> Result<Arc<Known>, String> {
         while state.latest() < to {
             let (escrow, next) = (session.escrow(), state.latest().0 + 1);
             let asking = self.inner.client.get(format!("{url}/sessions/{escrow}/diffs?from={next}&to={to}"));

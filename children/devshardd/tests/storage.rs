@@ -254,12 +254,12 @@ async fn what_members_say_is_kept(place: &Place) {
     // An execution is owed from its claim on, at the time of its first claim.
     let Claimed::Taken(taken) = a.claim(&key(2)).await.unwrap() else { panic!("a new inference is free") };
     let executed = |outcome| Executed { id: InferenceId(2), confirmed_at: taken.confirmed_at, outcome };
-    assert_eq!(b.executed(&session, InferenceId(0)).await.unwrap(), [executed(None)]);
+    assert_eq!(b.executed(&session, InferenceId(0), InferenceId(9)).await.unwrap(), [executed(None)]);
     a.step(&key(2), &taken.holder, Edge::Dispatch).await.unwrap();
     assert_eq!(b.said(&key(2)).await.unwrap(), None);
     a.step(&key(2), &taken.holder, whole(&record("x"))).await.unwrap();
-    assert_eq!(b.executed(&session, InferenceId(2)).await.unwrap(), [executed(Some(OUTCOME))]);
-    assert_eq!(b.executed(&session, InferenceId(3)).await.unwrap(), []);
+    assert_eq!(b.executed(&session, InferenceId(2), InferenceId(9)).await.unwrap(), [executed(Some(OUTCOME))]);
+    assert_eq!(b.executed(&session, InferenceId(3), InferenceId(9)).await.unwrap(), []);
     let said = b.said(&key(2)).await.unwrap().unwrap();
     assert_eq!((&said.prompt[..], said.record), (&b"{}"[..], record("x")));
     // So is a check, once it is submitted.

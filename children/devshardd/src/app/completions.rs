@@ -17,6 +17,7 @@ use super::{App, Shared, Signed, header, is_there};
 use crate::engine::{Job, Purpose};
 use crate::flight::{End, Flight};
 use crate::host::{coded, receipt};
+use crate::ledger::Known;
 use crate::refusal::Refusal;
 use crate::storage::Session;
 
@@ -124,7 +125,7 @@ impl App {
     pub(super) fn open(
         &self,
         session: Session,
-        state: Arc<SessionState>,
+        state: Arc<Known>,
         id: InferenceId,
         payload: Payload,
         stream: bool,
@@ -169,7 +170,7 @@ impl App {
     }
 
     /// The stream of a request that asks this host for nothing but its signature: the receipt and the meta event.
-    async fn told(&self, session: &Session, state: &SessionState, id: InferenceId) -> Result<Arc<Flight>, Refusal> {
+    async fn told(&self, session: &Session, state: &Known, id: InferenceId) -> Result<Arc<Flight>, Refusal> {
         let mut record = Record::default();
         record.push(&receipt(&self.ledger, state, None));
         record.push(&meta(&coded(&self.ledger.owed(session, state, None).await?)));

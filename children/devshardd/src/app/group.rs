@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use devshard_core::group::{self, Challenge, PayloadRequest, Signed as SignedState, TimeoutQuestion};
 use devshard_core::ids::{InferenceId, Nonce};
+use devshard_core::session::Status;
 use devshard_core::session::judge::{Judgement, No};
-use devshard_core::session::{State as SessionState, Status};
 use devshard_core::wire::{Kind, Reason, Tx};
 use serde_json::json;
 use supervisor_sdk::axum::body::Body;
@@ -17,6 +17,7 @@ use supervisor_sdk::axum::response::{IntoResponse as _, Json};
 
 use super::{App, Named, Shared, Signed, header, since_1970};
 use crate::host::coded;
+use crate::ledger::Known;
 use crate::members::{Heard, is_signed_state};
 use crate::refusal::Refusal;
 use crate::storage::Session;
@@ -103,7 +104,7 @@ pub(super) async fn gossip_nonce(
         }
         let (nonce, slot) = (signed.nonce, signed.slot.0);
         let (members, checks) = (app.members.clone(), app.checks.clone());
-        let then = move |session: &Session, state: &Arc<SessionState>| {
+        let then = move |session: &Session, state: &Arc<Known>| {
             members.tell(state);
             checks.look(session, state);
         };
@@ -172,7 +173,7 @@ impl App {
         id: &str,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<(Session, Arc<SessionState>, bytes::Bytes), Refusal> {
+    ) -> Result<(Session, Arc<Known>, bytes::Bytes), Refusal> {
         let Signed { signer, body, .. } = self.signed(id, headers, body).await?;
         let session = self.known(id).await?;
         let state = self.ledger.state(&session).await?;
@@ -183,7 +184,7 @@ impl App {
     async fn judge(
         &self,
         session: &Session,
-        state: &Arc<SessionState>,
+        state: &Arc<Known>,
         question: &TimeoutQuestion,
     ) -> Result<Option<No>, Refusal> {
         let id = question.inference;
@@ -227,7 +228,7 @@ impl App {
     async fn challenged(
         &self,
         session: &Session,
-        state: &Arc<SessionState>,
+        state: &Arc<Known>,
         challenge: Challenge,
     ) -> Result<(InferenceId, Option<[u8; 65]>), Refusal> {
         let id = challenge.inference;
@@ -238,9 +239,8 @@ impl App {
         let (Some(payload), true) = (payload, self.executes(state, id)) else { return Ok((id, None)) };
         self.held.touch(session.escrow());
         self.open(session.clone(), Arc::clone(state), id, payload, true).begun().await;
-        let executed = self.storage.executed(session, id).await?;
-        let claimed = executed.iter().find(|executed| executed.id == id);
-        Ok((id, claimed.and_then(|claimed| state.receipt(self.ledger.key(), id, claimed.confirmed_at))))
+        let executed = self.storage.executed(session, id, id).await?;
+        Ok((id, executed.first().and_then(|claimed| state.receipt(self.ledger.key(), id, claimed.confirmed_at))))
     }
 
     /// What is owed of one inference.

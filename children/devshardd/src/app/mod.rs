@@ -31,7 +31,7 @@ use crate::checks::Checks;
 use crate::escrows::Escrows;
 use crate::held::Held;
 use crate::host::Host;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Known, Ledger, LedgerError};
 use crate::members::Members;
 use crate::metrics::Counters;
 use crate::peers::{MISMATCH, Peers};
@@ -144,7 +144,7 @@ impl App {
 
     /// Takes the steps that came with a request, and does what follows: of new ones the group is told, and what is to be
     /// checked is.
-    async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<Arc<SessionState>, Refusal> {
+    async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<Arc<Known>, Refusal> {
         match self.ledger.take(session, diffs).await {
             Ok((state, is_new)) => {
                 if is_new {

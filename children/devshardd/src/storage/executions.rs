@@ -244,14 +244,20 @@ impl Storage {
         Record::read(read_bytes(&row, "result")?).map_err(StorageError::Record)
     }
 
-    /// What this member has begun to execute of a session, from an inference on: what it owes is told by that.
-    pub async fn executed(&self, session: &Session, from: InferenceId) -> Result<Vec<Executed>, StorageError> {
+    /// What this member has begun to execute of a session, of these inferences, both included: what it owes is told by
+    /// that.
+    pub async fn executed(
+        &self,
+        session: &Session,
+        from: InferenceId,
+        to: InferenceId,
+    ) -> Result<Vec<Executed>, StorageError> {
         let question = sqlx::query(
             "SELECT inference_id, state, confirmed_at, response_hash, input_tokens, output_tokens \
              FROM devshard_executions WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id >= $3 \
-             AND confirmed_at > 0 ORDER BY inference_id",
+             AND inference_id <= $4 AND confirmed_at > 0 ORDER BY inference_id",
         );
-        let question = bind_key(question, &session.key(from))?;
+        let question = bind_key(question, &session.key(from))?.bind(int(to.0)?);
         let rows = question.fetch_all(&self.database.pool).await.map_err(StorageError::Database)?;
         rows.iter().map(executed).collect()
     }

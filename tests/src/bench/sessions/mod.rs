@@ -106,13 +106,14 @@ async fn place(program: &Path, model: SocketAddr, size: Size, more: &[(&str, Str
     let engine = [("DEVSHARD_ENGINE", format!("http://{model}"))];
     let host = Host::start(program, &[&engine[..], more].concat())?;
     let session = Session::new("first");
-    let mut times = latencies()?;
+    let (mut times, mut owed) = (latencies()?, Vec::new());
     for nonce in 1..=size.first_tokens {
-        let asked = session.asks("", nonce, 1);
+        let asked = session.asks_with("", nonce, 1, &owed, 0);
         let (begun, mut first) = (Instant::now(), None);
         // Event 0 is the receipt, which needs no model.
         let heard = asked.resume(host.address, None, |n| first = first.or((n == 2).then(|| begun.elapsed()))).await;
         ensure!(heard.end == End::Whole, "{:?}", heard.end);
+        owed = heard.owed();
         times.saturating_record(u64::try_from(first.context("no token")?.as_nanos())?);
     }
     let begun = Instant::now();
@@ -125,11 +126,12 @@ async fn place(program: &Path, model: SocketAddr, size: Size, more: &[(&str, Str
     for asker in 0..size.askers {
         let (session, address) = (Session::new(&format!("asker-{asker}")), host.address);
         asking.spawn(async move {
-            let mut asked = 0;
+            let (mut asked, mut owed) = (0, Vec::new());
             while Instant::now() < end {
                 asked += 1;
-                let heard = session.asks("", asked, 1).send(address).await;
+                let heard = session.asks_with("", asked, 1, &owed, 0).send(address).await;
                 ensure!(heard.end == End::Whole, "{:?}", heard.end);
+                owed = heard.owed();
             }
             Ok(asked)
         });

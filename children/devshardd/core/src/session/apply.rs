@@ -3,6 +3,8 @@
 //!
 //! Must not live here: what is charged and sealed beside the transactions.
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::inference::{Inference, Slots, Status};
@@ -128,7 +130,7 @@ impl State {
             votes_invalid: 0,
             validated_by: Slots::default(),
         };
-        self.live.insert(id, inference);
+        self.live.insert(id, Arc::new(inference));
         Ok(())
     }
 
@@ -298,11 +300,11 @@ impl State {
 
     fn found(&self, id: u64) -> Result<(InferenceId, &Inference), TxError> {
         let id = InferenceId(id);
-        self.live.get(&id).map(|inference| (id, inference)).ok_or(TxError::NotLive(id))
+        self.inference(id).map(|inference| (id, inference)).ok_or(TxError::NotLive(id))
     }
 
     fn at(&mut self, id: InferenceId) -> Result<&mut Inference, TxError> {
-        self.live.get_mut(&id).ok_or(TxError::NotLive(id))
+        self.live.get_mut(&id).map(Arc::make_mut).ok_or(TxError::NotLive(id))
     }
 
     fn is_in_group(&self, slot: Slot) -> Result<(), TxError> {

@@ -71,7 +71,8 @@ pub struct State {
     phase: Phase,
     balance: u64,
     fees: u64,
-    live: BTreeMap<InferenceId, Inference>,
+    /// Shared with the states before: a step changes a few of many.
+    live: BTreeMap<InferenceId, Arc<Inference>>,
     stats: Vec<Stats>,
     /// Keys that have signed for a member, by slot.
     warm: BTreeMap<Slot, Address>,
@@ -251,12 +252,12 @@ impl State {
     /// An inference that is not sealed.
     #[must_use]
     pub fn inference(&self, id: InferenceId) -> Option<&Inference> {
-        self.live.get(&id)
+        self.live.get(&id).map(AsRef::as_ref)
     }
 
     /// All of them, in order.
     pub fn live(&self) -> impl Iterator<Item = (InferenceId, &Inference)> {
-        self.live.iter().map(|(id, inference)| (*id, inference))
+        self.live.iter().map(|(id, inference)| (*id, inference.as_ref()))
     }
 
     /// Whether this account may speak for the member of a slot: it is the member, or a key that the member has named.

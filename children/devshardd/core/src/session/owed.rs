@@ -45,6 +45,16 @@ impl State {
         Some(key.sign_message(&receipt.encode_to_vec()))
     }
 
+    /// The inferences of these slots that are not finished, in order.
+    pub fn unfinished<'a>(&'a self, mine: &'a [Slot]) -> impl Iterator<Item = InferenceId> + 'a {
+        let is_open = |status| match status {
+            Status::Pending | Status::Started => true,
+            Status::Finished | Status::Challenged | Status::Validated | Status::Invalidated | Status::TimedOut => false,
+        };
+        let open = self.live().filter(move |(_, inference)| is_open(inference.status));
+        open.filter(|(_, inference)| mine.contains(&inference.executor)).map(|(id, _)| id)
+    }
+
     /// What is owed of an inference that `key` executes.
     #[must_use]
     pub fn owed_of(&self, key: &Key, executed: &Executed) -> Vec<Tx> {

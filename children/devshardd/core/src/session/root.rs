@@ -69,12 +69,6 @@ struct Entry {
     validated_by: Vec<u8>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Entries {
-    #[prost(message, repeated, tag = "1")]
-    entries: Vec<Entry>,
-}
-
 impl State {
     /// What its parties sign.
     #[must_use]
@@ -101,11 +95,17 @@ impl State {
     }
 
     fn rest(&self) -> [u8; 32] {
-        let entries = self.live.iter().map(|(id, inference)| entry(*id, inference)).collect();
-        let live = Sha256::digest(Entries { entries }.encode_to_vec());
+        let mut live = Sha256::new();
+        let mut buffer = Vec::new();
+        for (id, inference) in self.live() {
+            buffer.clear();
+            // As a list of entries is encoded, without holding all of it.
+            prost::encoding::message::encode(1, &entry(id, inference), &mut buffer);
+            live.update(&buffer);
+        }
         let mut inferences = Sha256::new();
         inferences.update(self.sealed);
-        inferences.update(live);
+        inferences.update(live.finalize());
         let mut warm = Sha256::new();
         for (slot, address) in &self.warm {
             warm.update(slot.0.to_be_bytes());
