@@ -20,6 +20,10 @@ use crate::storage::{AppendError, StorageError};
 /// Where the code stands beside the body.
 pub const HEADER: &str = "x-devshard-error";
 
+/// The code of a refusal, for whoever counts responses.
+#[derive(Debug, Clone, Copy)]
+pub struct Code(pub &'static str);
+
 /// Why.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -209,6 +213,7 @@ impl IntoResponse for Refusal {
         let error = serde_json::json!({"error": {"code": self.code(), "message": chain(&self)}});
         let mut response = Response::new(Body::from(format!("{error}\n")));
         *response.status_mut() = self.status();
+        response.extensions_mut().insert(Code(self.code()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(HEADER, HeaderValue::from_static(self.code()));

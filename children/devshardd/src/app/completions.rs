@@ -9,11 +9,11 @@ use devshard_core::request::{Payload, Request, Sealed};
 use devshard_core::session::judge::PayloadError;
 use devshard_core::session::{State as SessionState, Status};
 use supervisor_sdk::axum::body::Body;
-use supervisor_sdk::axum::extract::{Path, State};
+use supervisor_sdk::axum::extract::State;
 use supervisor_sdk::axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use supervisor_sdk::axum::http::{HeaderMap, HeaderValue, Response};
+use supervisor_sdk::axum::http::{HeaderValue, Response};
 
-use super::{App, Shared, Signed, header, is_there};
+use super::{Answer, App, Here, Shared, Signed, header, is_there};
 use crate::engine::{Job, Purpose};
 use crate::flight::{End, Flight};
 use crate::host::{coded, receipt};
@@ -21,38 +21,23 @@ use crate::ledger::Known;
 use crate::refusal::Refusal;
 use crate::storage::Session;
 
-pub(super) async fn completions(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response<Body> {
-    let completed = app.complete(&id, &headers, body).await;
-    app.answer(completed)
+/// `POST …/chat/completions`.
+pub(super) async fn completions(State(app): Shared, _: Here, signed: Signed) -> Answer {
+    app.complete(signed).await
 }
 
 /// `POST …/encrypted/chat/completions`: the model alone can read what is asked, and its owner what is answered.
-pub(super) async fn sealed(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response<Body> {
-    let answered = app.sealed(&id, &headers, body).await;
-    app.answer(answered)
+pub(super) async fn sealed(State(app): Shared, _: Here, signed: Signed) -> Answer {
+    app.sealed(signed).await
 }
 
 impl App {
-    async fn sealed(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Response<Body>, Refusal> {
-        if let Some(refused) = self.not_here(&id.parse().map_err(Refusal::Escrow)?, headers) {
-            return Ok(refused);
-        }
-        let Signed { escrow, signer, body } = self.signed(id, headers, body).await?;
+    async fn sealed(&self, Signed { escrow, signer, body, .. }: Signed) -> Answer {
         if !self.host.takes_sealed() {
             return Err(Refusal::NotSealed);
         }
         let sealed = Sealed::read(&body, &escrow)?;
-        let session = self.known(id).await?;
+        let session = self.known(&escrow).await?;
         if session.binding.creator != signer {
             return Err(Refusal::NotOwner);
         }
@@ -87,13 +72,9 @@ impl App {
         }
     }
 
-    async fn complete(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Response<Body>, Refusal> {
-        if let Some(refused) = self.not_here(&id.parse().map_err(Refusal::Escrow)?, headers) {
-            return Ok(refused);
-        }
-        let Signed { escrow, signer, body } = self.signed(id, headers, body).await?;
+    async fn complete(&self, Signed { escrow, signer, headers, body }: Signed) -> Answer {
         let request = Request::read(&body)?;
-        let from = resumed_from(header(headers, "last-event-id"), &request)?;
+        let from = resumed_from(header(&headers, "last-event-id"), &request)?;
         let session = self.session(&escrow, &signer, false).await?;
         if session.binding.creator != signer {
             return Err(Refusal::NotOwner);

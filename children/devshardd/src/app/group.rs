@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use devshard_core::group::{self, Challenge, PayloadRequest, Signed as SignedState, TimeoutQuestion};
 use devshard_core::ids::{InferenceId, Nonce};
 use devshard_core::session::Status;
 use devshard_core::session::judge::{Judgement, No};
 use devshard_core::wire::{Kind, Reason, Tx};
 use serde_json::json;
-use supervisor_sdk::axum::body::Body;
 use supervisor_sdk::axum::extract::{Path, Query, State};
-use supervisor_sdk::axum::http::{HeaderMap, Response, StatusCode};
+use supervisor_sdk::axum::http::{HeaderMap, StatusCode};
 use supervisor_sdk::axum::response::{IntoResponse as _, Json};
 
-use super::{App, Named, Shared, Signed, header, since_1970};
+use super::{Answer, App, Here, Named, Shared, Signed, header, since_1970};
 use crate::host::coded;
 use crate::ledger::Known;
 use crate::members::{Heard, is_signed_state};
@@ -26,111 +26,76 @@ use crate::storage::Session;
 const SHOWN: u64 = 999;
 
 /// `POST …/verify-timeout`: the owner asks for this member's vote.
-pub(super) async fn verify_timeout(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response<Body> {
-    let judged = async {
-        let Signed { escrow, signer, body } = app.signed(&id, &headers, body).await?;
-        let question = TimeoutQuestion::read(&body)?;
-        let session = app.session(&escrow, &signer, !question.diffs.is_empty()).await?;
-        if session.binding.creator != signer {
-            return Err(Refusal::NotOwner);
+pub(super) async fn verify_timeout(State(app): Shared, signed: Signed) -> Answer {
+    let Signed { escrow, signer, body, .. } = signed;
+    let question = TimeoutQuestion::read(&body)?;
+    let session = app.session(&escrow, &signer, !question.diffs.is_empty()).await?;
+    if session.binding.creator != signer {
+        return Err(Refusal::NotOwner);
+    }
+    let state = app.take(&session, &question.diffs).await?;
+    let slot = *app.ledger.mine(&state).first().ok_or(Refusal::NotInGroup)?;
+    let no = app.judge(&session, &state, &question).await?;
+    let vote = |accept: bool| json!({"accept": accept, "voter_slot": slot});
+    let mut answer = vote(no.is_none());
+    match no {
+        None => {
+            let signature = state.vote_for_timeout(app.ledger.key(), question.inference, question.reason);
+            answer["signature"] = json!(STANDARD.encode(signature));
         }
-        let state = app.take(&session, &question.diffs).await?;
-        let slot = *app.ledger.mine(&state).first().ok_or(Refusal::NotInGroup)?;
-        let no = app.judge(&session, &state, &question).await?;
-        let vote = |accept: bool| json!({"accept": accept, "voter_slot": slot});
-        let mut answer = vote(no.is_none());
-        match no {
-            None => {
-                let signature = state.vote_for_timeout(app.ledger.key(), question.inference, question.reason);
-                answer["signature"] = json!(STANDARD.encode(signature));
-            }
-            Some(no) => {
-                answer["reason"] = json!(no.code());
-                answer["mempool"] = json!(coded(&app.recovery(&session, question.inference).await?));
-            }
+        Some(no) => {
+            answer["reason"] = json!(no.code());
+            answer["mempool"] = json!(coded(&app.recovery(&session, question.inference).await?));
         }
-        Ok(Json(answer).into_response())
-    };
-    app.answer(judged.await)
+    }
+    Ok(Json(answer).into_response())
 }
 
 /// `POST …/challenge-receipt`: whoever doubts that this host has an inference shows it the prompt.
-pub(super) async fn challenge_receipt(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response<Body> {
-    let challenged = async {
-        let Signed { escrow, signer, body } = app.signed(&id, &headers, body).await?;
-        if let Some(refused) = app.not_here(&escrow, &headers) {
-            return Ok(refused);
-        }
-        let challenge = Challenge::read(&body)?;
-        let session = app.session(&escrow, &signer, !challenge.diffs.is_empty()).await?;
-        let state = app.ledger.state(&session).await?;
-        if session.binding.creator != signer && !state.is_member(&signer) {
-            return Err(Refusal::NotMember);
-        }
-        let state = app.take(&session, &challenge.diffs).await?;
-        let receipt = app.challenged(&session, &state, challenge).await?;
-        let mempool = coded(&app.recovery(&session, receipt.0).await?);
-        let mut answer = json!({"mempool": mempool});
-        if let Some(receipt) = receipt.1 {
-            answer["receipt"] = json!(STANDARD.encode(receipt));
-        }
-        Ok(Json(answer).into_response())
-    };
-    app.answer(challenged.await)
+pub(super) async fn challenge_receipt(State(app): Shared, _: Here, signed: Signed) -> Answer {
+    let Signed { escrow, signer, body, .. } = signed;
+    let challenge = Challenge::read(&body)?;
+    let session = app.session(&escrow, &signer, !challenge.diffs.is_empty()).await?;
+    let state = app.ledger.state(&session).await?;
+    if session.binding.creator != signer && !state.is_member(&signer) {
+        return Err(Refusal::NotMember);
+    }
+    let state = app.take(&session, &challenge.diffs).await?;
+    let id = challenge.inference;
+    let receipt = app.challenged(&session, &state, challenge).await?;
+    let mut answer = json!({"mempool": coded(&app.recovery(&session, id).await?)});
+    if let Some(receipt) = receipt {
+        answer["receipt"] = json!(STANDARD.encode(receipt));
+    }
+    Ok(Json(answer).into_response())
 }
 
 /// `POST …/gossip/nonce`: a member says what state it has signed.
-pub(super) async fn gossip_nonce(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response<Body> {
-    let heard = async {
-        let (session, state, body) = app.members_word(&id, &headers, body).await?;
-        let signed = SignedState::read(&body)?;
-        if !is_signed_state(&state, &signed) {
-            return Err(Refusal::NotSlots(signed.slot.0));
-        }
-        let (nonce, slot) = (signed.nonce, signed.slot.0);
-        let (members, checks) = (app.members.clone(), app.checks.clone());
-        let then = move |session: &Session, state: &Arc<Known>| {
-            members.tell(state);
-            checks.look(session, state);
-        };
-        match app.members.hear(&session, &state, signed, then).await? {
-            Heard::Kept | Heard::Ahead => Ok(StatusCode::OK.into_response()),
-            Heard::Other { said, here } => Err(Refusal::OtherState { nonce, slot, said, here }),
-        }
+pub(super) async fn gossip_nonce(State(app): Shared, signed: Signed) -> Answer {
+    let (session, state, body) = app.members_word(signed).await?;
+    let signed = SignedState::read(&body)?;
+    if !is_signed_state(&state, &signed) {
+        return Err(Refusal::NotSlots(signed.slot.0));
+    }
+    let (nonce, slot) = (signed.nonce, signed.slot.0);
+    let (members, checks) = (app.members.clone(), app.checks.clone());
+    let then = move |session: &Session, state: &Arc<Known>| {
+        members.tell(state);
+        checks.look(session, state);
     };
-    app.answer(heard.await)
+    match app.members.hear(&session, &state, signed, then).await? {
+        Heard::Kept | Heard::Ahead => Ok(StatusCode::OK.into_response()),
+        Heard::Other { said, here } => Err(Refusal::OtherState { nonce, slot, said, here }),
+    }
 }
 
 /// `POST …/gossip/txs`: a member says what it has to say, by whoever brings it.
-pub(super) async fn gossip_txs(
-    State(app): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response<Body> {
-    let heard = async {
-        let (session, state, body) = app.members_word(&id, &headers, body).await?;
-        let mut txs = group::read_txs(&body)?;
-        txs.retain(|tx| state.is_open(tx) && state.is_members_word(tx));
-        app.storage.keep_txs(&session, &txs).await?;
-        Ok(Json(json!({"kept": txs.len()})).into_response())
-    };
-    app.answer(heard.await)
+pub(super) async fn gossip_txs(State(app): Shared, signed: Signed) -> Answer {
+    let (session, state, body) = app.members_word(signed).await?;
+    let mut txs = group::read_txs(&body)?;
+    txs.retain(|tx| state.is_open(tx) && state.is_members_word(tx));
+    app.storage.keep_txs(&session, &txs).await?;
+    Ok(Json(json!({"kept": txs.len()})).into_response())
 }
 
 /// `GET …/payloads?inference_id=`: a member asks what was asked and answered.
@@ -139,45 +104,36 @@ pub(super) async fn payloads(
     Path(id): Path<String>,
     Query(named): Query<Named>,
     headers: HeaderMap,
-) -> Response<Body> {
-    let asked = async {
-        let inference = named.get("inference_id").ok_or(Refusal::Parameter("inference_id"))?;
-        let number: InferenceId = inference.parse().map_err(|_| Refusal::Parameter("inference_id"))?;
-        let (at, epoch) = (header(&headers, group::AT), header(&headers, group::EPOCH));
-        let request = PayloadRequest::read(inference, header(&headers, group::VALIDATOR), at, epoch)
-            .map_err(Refusal::PayloadRequest)?;
-        let now_ns = i64::try_from(since_1970().as_nanos()).unwrap_or(i64::MAX);
-        let validator = request.check(header(&headers, "authorization"), now_ns).map_err(Refusal::PayloadRequest)?;
-        let session = app.known(&id).await?;
-        if !app.ledger.state(&session).await?.is_member(&validator) {
-            return Err(Refusal::NotMember);
-        }
-        let said = app.storage.said(&session.key(number)).await?.ok_or(Refusal::UnknownInference)?;
-        let (me, response) = (app.ledger.me(), said.record.body());
-        let signature = group::sign_payloads(app.ledger.key(), me, inference, &said.prompt, &response);
-        let answer = json!({
-            "inference_id": inference,
-            "prompt_payload": STANDARD.encode(&said.prompt),
-            "response_payload": STANDARD.encode(&response),
-            "executor_signature": signature,
-        });
-        Ok(Json(answer).into_response())
-    };
-    app.answer(asked.await)
+) -> Answer {
+    let inference = named.get("inference_id").ok_or(Refusal::Parameter("inference_id"))?;
+    let number: InferenceId = inference.parse().map_err(|_| Refusal::Parameter("inference_id"))?;
+    let (at, epoch) = (header(&headers, group::AT), header(&headers, group::EPOCH));
+    let request = PayloadRequest::read(inference, header(&headers, group::VALIDATOR), at, epoch)
+        .map_err(Refusal::PayloadRequest)?;
+    let now_ns = i64::try_from(since_1970().as_nanos()).unwrap_or(i64::MAX);
+    let validator = request.check(header(&headers, "authorization"), now_ns).map_err(Refusal::PayloadRequest)?;
+    let session = app.named(&id).await?;
+    if !app.ledger.state(&session).await?.is_member(&validator) {
+        return Err(Refusal::NotMember);
+    }
+    let said = app.storage.said(&session.key(number)).await?.ok_or(Refusal::UnknownInference)?;
+    let (me, response) = (app.ledger.me(), said.record.body());
+    let signature = group::sign_payloads(app.ledger.key(), me, inference, &said.prompt, &response);
+    let answer = json!({
+        "inference_id": inference,
+        "prompt_payload": STANDARD.encode(&said.prompt),
+        "response_payload": STANDARD.encode(&response),
+        "executor_signature": signature,
+    });
+    Ok(Json(answer).into_response())
 }
 
 impl App {
     /// A request that only members of the group may send, of a session that has begun.
-    async fn members_word(
-        &self,
-        id: &str,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<(Session, Arc<Known>, bytes::Bytes), Refusal> {
-        let Signed { signer, body, .. } = self.signed(id, headers, body).await?;
-        let session = self.known(id).await?;
+    async fn members_word(&self, signed: Signed) -> Result<(Session, Arc<Known>, Bytes), Refusal> {
+        let session = self.known(&signed.escrow).await?;
         let state = self.ledger.state(&session).await?;
-        if state.is_member(&signer) { Ok((session, state, body)) } else { Err(Refusal::NotMember) }
+        if state.is_member(&signed.signer) { Ok((session, state, signed.body)) } else { Err(Refusal::NotMember) }
     }
 
     /// Why no vote is given for a timeout, if none is.
@@ -230,17 +186,17 @@ impl App {
         session: &Session,
         state: &Arc<Known>,
         challenge: Challenge,
-    ) -> Result<(InferenceId, Option<[u8; 65]>), Refusal> {
+    ) -> Result<Option<[u8; 65]>, Refusal> {
         let id = challenge.inference;
         let is_pending = state.inference(id).is_some_and(|inference| inference.status == Status::Pending);
         let payload = challenge.payload.filter(|payload| {
             is_pending && state.inference(id).is_some_and(|inference| inference.is_asked_by(payload).is_ok())
         });
-        let (Some(payload), true) = (payload, self.executes(state, id)) else { return Ok((id, None)) };
+        let (Some(payload), true) = (payload, self.executes(state, id)) else { return Ok(None) };
         self.held.touch(session.escrow());
         self.open(session.clone(), Arc::clone(state), id, payload, true).begun().await;
         let executed = self.storage.executed(session, id, id).await?;
-        Ok((id, executed.first().and_then(|claimed| state.receipt(self.ledger.key(), id, claimed.confirmed_at))))
+        Ok(executed.first().and_then(|claimed| state.receipt(self.ledger.key(), id, claimed.confirmed_at)))
     }
 
     /// What is owed of one inference.

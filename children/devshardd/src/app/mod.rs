@@ -21,8 +21,10 @@ use devshard_core::session::State as SessionState;
 use serde_json::json;
 use supervisor_sdk::axum::Router;
 use supervisor_sdk::axum::body::{Body, to_bytes};
-use supervisor_sdk::axum::extract::State;
+use supervisor_sdk::axum::extract::{FromRequest, FromRequestParts, Path, Request as AxumRequest, State};
+use supervisor_sdk::axum::http::request::Parts;
 use supervisor_sdk::axum::http::{HeaderMap, Response};
+use supervisor_sdk::axum::middleware::map_response_with_state;
 use supervisor_sdk::axum::response::{IntoResponse as _, Json};
 use supervisor_sdk::axum::routing::{get, post};
 use supervisor_sdk::{Context, DrainMode};
@@ -35,7 +37,7 @@ use crate::ledger::{Known, Ledger, LedgerError};
 use crate::members::Members;
 use crate::metrics::Counters;
 use crate::peers::{MISMATCH, Peers};
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::storage::{AppendError, Session, Storage};
 
 /// The body of a request, in bytes, at most.
@@ -63,15 +65,60 @@ type Shared = State<Arc<App>>;
 /// What a question names behind its `?`.
 type Named = BTreeMap<String, String>;
 
+/// What is said to a request.
+type Answer = Result<Response<Body>, Refusal>;
+
 /// A request that somebody has signed.
 struct Signed {
     escrow: EscrowId,
     signer: Address,
+    headers: HeaderMap,
     body: Bytes,
+}
+
+/// A request that is to be served here, and not by another host.
+struct Here;
+
+impl FromRequest<Arc<App>> for Signed {
+    type Rejection = Refusal;
+
+    async fn from_request(request: AxumRequest, app: &Arc<App>) -> Result<Signed, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let escrow = escrow(&mut parts, app).await?;
+        let body = read(body).await?;
+        let headers = parts.headers;
+        let (signature, at) = (header(&headers, auth::SIGNATURE), header(&headers, auth::TIMESTAMP));
+        let signer = auth::signer(&escrow, &body, signature, at, now_s())?;
+        Ok(Signed { escrow, signer, headers, body })
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Here {
+    type Rejection = Response<Body>;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Here, Response<Body>> {
+        let escrow = escrow(parts, app).await.map_err(Refusal::into_response)?;
+        app.not_here(&escrow, &parts.headers).map_or(Ok(Here), Err)
+    }
+}
+
+/// The session that the path names.
+async fn escrow(parts: &mut Parts, app: &Arc<App>) -> Result<EscrowId, Refusal> {
+    let path = Path::<String>::from_request_parts(parts, app).await;
+    path.map_err(|_| Refusal::NoRoute)?.parse().map_err(Refusal::Escrow)
+}
+
+/// Counts what is refused.
+async fn count(State(app): Shared, response: Response<Body>) -> Response<Body> {
+    if let Some(Code(code)) = response.extensions().get() {
+        app.counters.refused(code);
+    }
+    response
 }
 
 /// The routes.
 pub fn router(app: App) -> Router {
+    let app = Arc::new(app);
     Router::new()
         .route("/sessions/{id}/chat/completions", post(completions::completions))
         .route("/sessions/{id}/verify-timeout", post(group::verify_timeout))
@@ -86,19 +133,11 @@ pub fn router(app: App) -> Router {
         .route("/clock", get(async || Json(json!({"now": now_s()}))))
         .route("/internal/storage-identity", get(reads::identity))
         .fallback(async || Refusal::NoRoute)
-        .with_state(Arc::new(app))
+        .layer(map_response_with_state(Arc::clone(&app), count))
+        .with_state(app)
 }
 
 impl App {
-    /// Reads a request and who has signed it.
-    async fn signed(&self, id: &str, headers: &HeaderMap, body: Body) -> Result<Signed, Refusal> {
-        let escrow: EscrowId = id.parse().map_err(Refusal::Escrow)?;
-        let body = read(body).await?;
-        let (signature, at) = (header(headers, auth::SIGNATURE), header(headers, auth::TIMESTAMP));
-        let signer = auth::signer(&escrow, &body, signature, at, now_s())?;
-        Ok(Signed { escrow, signer, body })
-    }
-
     /// The refusal of what another host is to have: everything while this one's database is not that of the others, and
     /// a session that is not held while this one is drained session by session.
     fn not_here(&self, escrow: &EscrowId, headers: &HeaderMap) -> Option<Response<Body>> {
@@ -164,17 +203,13 @@ impl App {
     }
 
     /// A session that is only looked at: it is not begun by that.
-    async fn known(&self, id: &str) -> Result<Session, Refusal> {
-        let escrow: EscrowId = id.parse().map_err(Refusal::Escrow)?;
-        self.storage.session(&escrow).await?.ok_or(Refusal::UnknownSession)
+    async fn known(&self, escrow: &EscrowId) -> Result<Session, Refusal> {
+        self.storage.session(escrow).await?.ok_or(Refusal::UnknownSession)
     }
 
-    /// The answer, or what is said instead.
-    fn answer(&self, answered: Result<Response<Body>, Refusal>) -> Response<Body> {
-        answered.unwrap_or_else(|refusal| {
-            self.counters.refused(refusal.code());
-            refusal.into_response()
-        })
+    /// The same, by its name.
+    async fn named(&self, id: &str) -> Result<Session, Refusal> {
+        self.known(&id.parse().map_err(Refusal::Escrow)?).await
     }
 }
 
