@@ -36,9 +36,13 @@ impl Place {
     }
 
     async fn open(&self, name: &str) -> Result<Storage, StorageError> {
+        self.open_with(name, 4).await
+    }
+
+    async fn open_with(&self, name: &str, connections: u32) -> Result<Storage, StorageError> {
         let options = Options {
             url: self.url.clone(),
-            connections: 4,
+            connections,
             within: Duration::from_secs(20),
             patience: Duration::from_secs(5),
         };
@@ -237,12 +241,14 @@ async fn a_history_does_not_fork(place: &Place) {
     let expected = vec![of(2, 0), stored[0].clone()];
     assert_eq!(page.iter().map(|(diff, _)| diff.clone()).collect::<Vec<_>>(), expected);
     // A host that has never seen the session reads it to the same state, which this member has signed.
-    let third = Ledger::new(place.host("c").await, secret(1)).unwrap();
+    let third = Ledger::new(place.open_with("c", 1).await.unwrap(), secret(1)).unwrap();
     let session = a.session(&id).await.unwrap().unwrap();
     let state = third.state(&session).await.unwrap();
     assert_eq!(state.root()[..], page[1].1[..]);
     let signed = a.signatures(&session, Nonce(3)).await.unwrap();
     assert_eq!(signed.into_iter().collect::<Vec<_>>(), [(Slot(0), third.sign(&state).to_vec())]);
+    // One connection is enough, for what is known and what is new at once.
+    assert_eq!(takes(&third, &session, &[stored[0].clone(), of(4, 0)]).await.unwrap(), 4);
     let empty = b.bind(Epoch(7), "v1", &binding("e-2")).await.unwrap();
     assert_eq!(takes(&second, &empty, &[]).await.unwrap(), 0);
 }

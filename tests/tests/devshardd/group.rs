@@ -350,6 +350,15 @@ async fn a_sealed_inference_is_run_once() {
         let (status, said) = group.asks(host, "encrypted/chat/completions", &sealed).await;
         assert_eq!((status, &said["error"]["code"]), (501, &json!("not_supported")));
     }
+    {
+        // The key of somebody else: its signature would be worth nothing.
+        let stranger = group.path("stranger");
+        std::fs::write(&stranger, "22".repeat(32)).unwrap();
+        let _stranger = group.start(0, "host-9", host, &[("DEVSHARD_KEY_FILE", stranger.display().to_string())]);
+        group.known.clear();
+        let heard = group.bring(host, Some(&asked)).await;
+        assert_eq!((heard.status, heard.end), (409, End::Typed("not_in_group".to_owned())));
+    }
     let _host = group.start(0, "host-0", host, &[("DEVSHARD_ENGINE", format!("http://{model}"))]);
     let expected: Value = serde_json::from_str(model::SEALED).unwrap();
     for _ in 0..2 {

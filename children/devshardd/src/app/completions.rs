@@ -82,6 +82,9 @@ impl App {
         self.held.touch(&escrow);
         let state = self.take(&session, &request.diffs).await?;
         is_there(&state, request.nonce)?;
+        if self.ledger.mine(&state).is_empty() {
+            return Err(Refusal::NotInGroup);
+        }
         let flight = match request.payload {
             Some(payload) if self.executes(&state, InferenceId(request.nonce.0)) => {
                 let id = InferenceId(request.nonce.0);

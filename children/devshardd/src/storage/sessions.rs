@@ -101,16 +101,15 @@ impl Storage {
         steps: &[Step<'_>],
         signatures: &[Signature],
     ) -> Result<Appended, AppendError> {
-        let Some(last) = steps.last() else {
-            self.compare(session, known).await?;
-            return Ok(Appended::Stored);
-        };
+        // Before anything is held: a question within a transaction would need a second connection, and all of them may be
+        // taken by those who wait for the same.
+        self.compare(session, known).await?;
+        let Some(last) = steps.last() else { return Ok(Appended::Stored) };
         let mut transaction = self.begin().await?;
         let stored = self.hold_latest(&mut transaction, session).await?;
         if stored != latest {
             return Ok(Appended::Moved(stored));
         }
-        self.compare(session, known).await?;
         for step in steps {
             self.insert(&mut transaction, session, step).await?;
         }
