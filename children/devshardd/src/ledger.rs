@@ -71,11 +71,14 @@ pub struct Known {
     root: [u8; 32],
     /// Made when it is asked for: of most states that are read again nobody wants one.
     signature: OnceLock<[u8; 65]>,
+    /// What this host has to say of inferences whose rows it has read, by whether they have ended: anybody may ask for
+    /// it, and it is signed once.
+    words: Mutex<BTreeMap<(InferenceId, bool), Vec<Tx>>>,
 }
 
 impl Known {
     fn new(state: State) -> Known {
-        Known { root: state.root(), state, signature: OnceLock::new() }
+        Known { root: state.root(), state, signature: OnceLock::new(), words: Mutex::default() }
     }
 
     #[must_use]
@@ -189,7 +192,7 @@ impl Ledger {
     pub async fn owed(
         &self,
         session: &Session,
-        state: &State,
+        state: &Known,
         ended: Option<&Executed>,
     ) -> Result<Vec<Tx>, StorageError> {
         let (storage, key) = (&self.inner.storage, &self.inner.key);
@@ -199,11 +202,10 @@ impl Ledger {
             (Some(first), Some(last)) => storage.executed(session, *first, *last).await?,
             _ => Vec::new(),
         };
-        if let Some(ended) = ended {
-            executed.retain(|one| one.id != ended.id);
-            executed.push(ended.clone());
-        }
-        let mut owed: Vec<Tx> = executed.iter().flat_map(|one| state.owed_of(key, one)).collect();
+        executed.retain(|one| ended.is_none_or(|ended| one.id != ended.id));
+        let mut owed: Vec<Tx> = executed.iter().flat_map(|one| self.words(state, one)).collect();
+        // What is not stored may be stored otherwise: it is not remembered.
+        owed.extend(ended.into_iter().flat_map(|ended| state.owed_of(key, ended)));
         // Who is alone checks nobody, and hears of nobody.
         if let Some(slot) = mine.first()
             && state.binding().group.len() > mine.len()
@@ -214,6 +216,16 @@ impl Ledger {
             owed.extend(storage.kept_txs(session, |tx| state.is_open(tx)).await?);
         }
         Ok(owed)
+    }
+
+    fn words(&self, known: &Known, executed: &Executed) -> Vec<Tx> {
+        let name = (executed.id, executed.outcome.is_some());
+        if let Some(words) = known.words.lock().get(&name) {
+            return words.clone();
+        }
+        let words = known.owed_of(&self.inner.key, executed);
+        known.words.lock().insert(name, words.clone());
+        words
     }
 
     fn signatures(&self, state: &Known) -> Vec<Signature> {

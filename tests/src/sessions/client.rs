@@ -42,6 +42,8 @@ pub struct Asked {
     body: Bytes,
     signature: String,
     timestamp: String,
+    /// Sent beside those of the contract.
+    header: Option<(&'static str, &'static str)>,
 }
 
 /// What a client has heard.
@@ -126,6 +128,7 @@ impl Session {
             body: body.into(),
             signature: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             timestamp: at.to_string(),
+            header: None,
         }
     }
 }
@@ -168,6 +171,13 @@ impl Asked {
         self.signature.truncate(7);
     }
 
+    /// The same with one more header, as a router adds it.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Asked {
+        self.header = Some((name, value));
+        self
+    }
+
     /// Sends it to this host, and listens to the end.
     pub async fn send(&self, host: SocketAddr) -> Heard {
         self.resume(host, None, |_| {}).await
@@ -192,6 +202,7 @@ impl Asked {
         let asking = Request::builder().method(Method::POST).uri(&self.path).header(HOST, "localhost");
         let asking = asking.header("x-devshard-signature", &self.signature);
         let asking = asking.header("x-devshard-timestamp", &self.timestamp);
+        let asking = self.header.into_iter().fold(asking, |asking, (name, value)| asking.header(name, value));
         Ok(asking.body(Full::new(self.body.clone()))?)
     }
 

@@ -1,12 +1,14 @@
 //! A devshardd by itself.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
+
+use crate::supervisor::config::pick_ports;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -67,9 +69,9 @@ impl Host {
     }
 }
 
-/// Free at this moment; nobody else is told of it.
+/// An address that nobody else picks.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    Ok(pick_ports()?.0)
 }
 
 impl Drop for Host {

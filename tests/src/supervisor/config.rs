@@ -1,10 +1,12 @@
 //! The configuration that the demo gives to versiond, and the ports that it picks.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 
 use anyhow::{Context, ensure};
 use camino::Utf8Path;
+use parking_lot::Mutex;
 
 use crate::catalog::SERVICE;
 
@@ -92,21 +94,36 @@ bake = "2s"
     }
 }
 
+/// Ports that are picked together: the first is the host's own, the rest are the children's, and the last is the mark of
+/// who has picked them.
+const BLOCK: u16 = 100;
+/// Marks that are held; of so many picks before nobody is alive.
+const MARKS: usize = 150;
+
 /// A free address and a free range for the children, both below the range from which the kernel takes the
 /// source ports of the demo's own clients.
+///
+/// What is free now may be another's in a moment: so blocks are aligned, and whoever picks one listens on its last port.
+/// Two pickers have the same block or none in common, and the second is told by the mark, in whatever process it is.
 pub fn pick_ports() -> anyhow::Result<(SocketAddr, RangeInclusive<u16>)> {
-    const CHILDREN: u16 = 99;
+    static HELD: Mutex<VecDeque<TcpListener>> = Mutex::new(VecDeque::new());
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let ephemeral: u16 = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
-    let below = ephemeral.saturating_sub(CHILDREN + 1);
-    ensure!(below > 2_000, "the kernel's ephemeral ports begin at {ephemeral}: no room below");
-    let lowest = if below > 12_000 { 10_000 } else { 1_100 };
-    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    for _ in 0..200 {
-        let first: u16 = rand::random_range(lowest..below);
-        // The first port is the host's own, the rest are the children's.
-        if (first..=first + CHILDREN).all(is_free) {
-            return Ok((SocketAddr::from((Ipv4Addr::LOCALHOST, first)), first + 1..=first + CHILDREN));
+    let blocks = ephemeral / BLOCK;
+    ensure!(blocks > 20, "the kernel's ephemeral ports begin at {ephemeral}: no room below");
+    let lowest = if blocks > 120 { 100 } else { 11 };
+    let listens = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    for _ in 0..400 {
+        let first = rand::random_range(lowest..blocks) * BLOCK;
+        let last = first + BLOCK - 1;
+        let Ok(mark) = listens(last) else { continue };
+        if (first..last).all(|port| listens(port).is_ok()) {
+            let mut held = HELD.lock();
+            held.push_back(mark);
+            if held.len() > MARKS {
+                held.pop_front();
+            }
+            return Ok((SocketAddr::from((Ipv4Addr::LOCALHOST, first)), first + 1..=last - 1));
         }
     }
     None.context("found no range of free ports")
@@ -136,6 +153,10 @@ mod tests {
     fn the_ports_that_are_picked_lie_side_by_side() {
         let (listen, children) = pick_ports().unwrap();
         assert_eq!(*children.start(), listen.port() + 1);
-        assert_eq!(children.len(), 99);
+        assert_eq!(children.len(), 98);
+        // Nobody picks what another has picked, although nobody listens there yet.
+        let others: Vec<_> = (0..20).map(|_| pick_ports().unwrap().0).collect();
+        let all: std::collections::BTreeSet<_> = others.iter().chain([&listen]).collect();
+        assert_eq!(all.len(), 21);
     }
 }

@@ -272,3 +272,13 @@ async fn s17_a_host_on_a_copy_takes_nothing() {
         assert_eq!(postgres.sql("first", sessions).unwrap(), expected, "of four epochs {keep}");
     }
 }
+
+/// A router that has several hosts says so: a host that keeps its sessions in a file of its own is none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_not_one_of_several_hosts() {
+    let host = Host::start(&release("devshardd"), &[]).unwrap();
+    let asked = Session::new("e").asks("", 1, 1);
+    let refused = asked.clone().with("devshard-ha", "true").send(host.address).await;
+    assert!(matches!(&refused.end, End::Typed(said) if said.contains("storage_not_shared")), "{refused:?}");
+    assert_eq!(asked.with("devshard-ha", "false").send(host.address).await.is_whole(1), Ok(()));
+}

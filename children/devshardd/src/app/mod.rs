@@ -61,6 +61,10 @@ pub struct App {
     pub peers: Peers,
 }
 
+/// A router says by it that it has several hosts for a session.
+const HIGHLY_AVAILABLE: &str = "devshard-ha";
+const NOT_SHARED: &str = "storage_not_shared";
+
 type Shared = State<Arc<App>>;
 /// What a question names behind its `?`.
 type Named = BTreeMap<String, String>;
@@ -138,13 +142,19 @@ pub fn router(app: App) -> Router {
 }
 
 impl App {
-    /// The refusal of what another host is to have: everything while this one's database is not that of the others, and
-    /// a session that is not held while this one is drained session by session.
+    /// The refusal of what another host is to have: everything while this one's database is not that of the others, or is
+    /// a file of its own where others serve too, and a session that is not held while this one is drained session by
+    /// session.
     fn not_here(&self, escrow: &EscrowId, headers: &HeaderMap) -> Option<Response<Body>> {
         if let Some(mismatch) = self.peers.mismatch() {
             tracing::warn!(session = %escrow, %mismatch, "a request is not taken");
             self.counters.refused(MISMATCH);
             return Some(self.context.not_admitted(MISMATCH));
+        }
+        // A router that has several hosts says so: a file of one of them would be one of several histories.
+        if header(headers, HIGHLY_AVAILABLE) == Some("true") && !self.storage.is_shared() {
+            self.counters.refused(NOT_SHARED);
+            return Some(self.context.not_admitted(NOT_SHARED));
         }
         let is_last = header(headers, LAST_RESORT) == Some("1");
         match self.context.draining() {
