@@ -98,16 +98,19 @@ impl Checks {
         }
         let ledger = &self.inner.tools.ledger;
         let (mine, seed) = (ledger.mine(state), Seed::of(ledger.key(), session.escrow()));
+        let is_reached = |inference: &Inference| {
+            self.inner.tools.escrows.url(session.escrow(), inference.executor).is_some()
+        };
         for id in state.to_check(&mine, seed) {
+            // Of an executor whom nobody here can ask nothing is found out.
+            let Some(inference) = state.inference(id).filter(|inference| is_reached(inference)) else { continue };
             let name = (session.escrow().clone(), id);
             let mut under_way = self.inner.under_way.lock();
             if under_way.len() >= KNOWN || !under_way.insert(name) {
                 continue;
             }
             drop(under_way);
-            if let Some(inference) = state.inference(id) {
-                tokio::spawn(self.clone().check(session.clone(), id, inference.clone()));
-            }
+            tokio::spawn(self.clone().check(session.clone(), id, inference.clone()));
         }
     }
 

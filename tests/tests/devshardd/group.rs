@@ -376,3 +376,26 @@ async fn a_sealed_inference_is_run_once() {
     );
     assert_eq!(read(&mempool(host).await), [(Said::Confirm, 1), (Said::Finish, 1)].into());
 }
+
+/// S01: a session that holds the end of an inference is proof that its model has run: it is not asked again where the
+/// answer is lost, as after a database was put back to an older state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s01_what_has_ended_is_not_begun_again() {
+    let postgres = Postgres::start().unwrap();
+    let url = postgres.create("lost").unwrap();
+    let mut group = Group::new(1);
+    let host = group.addresses[0];
+    let shared = [("DEVSHARD_STORAGE_MODE", "shared".to_owned()), ("DEVSHARD_DATABASE_URL", url)];
+    let _host = group.start(0, "host-0", host, &shared);
+    let asked = group.step(&[], Some(now())).unwrap();
+    let heard = group.bring(host, Some(&asked)).await;
+    assert_eq!(heard.is_whole(TOKENS), Ok(()));
+    group.says(&heard.owed(), &[host]).await;
+    let body = json!({"diffs": [], "nonce": 1, "payload": asked.payload()}).to_string();
+    let again = group.owner.sign(&format!("/sessions/{ESCROW}/chat/completions"), body);
+    assert_eq!(again.send(host).await.events, heard.events);
+    postgres.sql("lost", "DELETE FROM devshard_executions").unwrap();
+    let lost = again.send(host).await;
+    assert_eq!((lost.status, lost.end), (404, End::Typed("unknown_inference".to_owned())));
+    assert_eq!(std::fs::read_to_string(group.path("journal-0")).unwrap().lines().count(), 1);
+}

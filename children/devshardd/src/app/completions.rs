@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use devshard_core::events::{Cursor, Record, meta};
-use devshard_core::ids::InferenceId;
+use devshard_core::ids::{InferenceId, Nonce};
 use devshard_core::request::{Payload, Request, Sealed};
 use devshard_core::session::judge::PayloadError;
 use devshard_core::session::{State as SessionState, Status};
@@ -52,6 +52,7 @@ impl App {
         if !self.executes(&state, id) {
             return Err(Refusal::NotInGroup);
         }
+        self.may_be_run(&session, &state, id).await?;
         let job = Job {
             key: session.key(id),
             model: inference.model.clone(),
@@ -88,7 +89,10 @@ impl App {
         let flight = match request.payload {
             Some(payload) if self.executes(&state, InferenceId(request.nonce.0)) => {
                 let id = InferenceId(request.nonce.0);
-                self.may_be_run(&session, &state, id, &payload).await?;
+                if let Some(inference) = state.inference(id) {
+                    inference.is_asked_by(&payload).map_err(Refusal::Payload)?;
+                }
+                self.may_be_run(&session, &state, id).await?;
                 self.open(session, state, id, payload, request.stream)
             }
             Some(_) | None => self.told(&session, &state, request.inference()).await?,
@@ -126,31 +130,20 @@ impl App {
         self.host.open(job, session, state)
     }
 
-    /// Whether the model may be asked for an inference, or has been.
-    async fn may_be_run(
-        &self,
-        session: &Session,
-        state: &SessionState,
-        id: InferenceId,
-        payload: &Payload,
-    ) -> Result<(), Refusal> {
-        let nonce = devshard_core::ids::Nonce(id.0);
-        let Some(inference) = state.inference(id) else {
-            // It is sealed, and what was said is stored; or nobody has asked for it.
-            let is_said = self.storage.said(&session.key(id)).await?.is_some();
-            return if is_said { Ok(()) } else { Err(Refusal::NotStarted(nonce)) };
+    /// Whether the model may be asked for an inference, or its answer is stored. What the session holds the end of is
+    /// never begun again, also where its answer is lost.
+    async fn may_be_run(&self, session: &Session, state: &Known, id: InferenceId) -> Result<(), Refusal> {
+        let status = state.inference(id).map(|inference| inference.status);
+        let refusal = match status {
+            Some(Status::Pending | Status::Started) => return Ok(()),
+            Some(Status::TimedOut) => Refusal::TimedOut(Nonce(id.0)),
+            Some(Status::Finished | Status::Challenged | Status::Validated | Status::Invalidated) => {
+                Refusal::UnknownInference
+            }
+            // It is sealed into the state, or nobody has asked for it.
+            None => Refusal::NotStarted(Nonce(id.0)),
         };
-        inference.is_asked_by(payload).map_err(Refusal::Payload)?;
-        match inference.status {
-            Status::TimedOut if self.storage.said(&session.key(id)).await?.is_none() => Err(Refusal::TimedOut(nonce)),
-            Status::Pending
-            | Status::Started
-            | Status::Finished
-            | Status::Challenged
-            | Status::Validated
-            | Status::Invalidated
-            | Status::TimedOut => Ok(()),
-        }
+        if self.storage.is_completed(&session.key(id)).await? { Ok(()) } else { Err(refusal) }
     }
 
     /// The stream of a request that asks this host for nothing but its signature: the receipt and the meta event.

@@ -262,6 +262,16 @@ impl Storage {
         rows.iter().map(executed).collect()
     }
 
+    /// Whether the result of an inference is stored.
+    pub async fn is_completed(&self, key: &ExecutionKey) -> Result<bool, StorageError> {
+        let question = sqlx::query(
+            "SELECT 1 AS found FROM devshard_executions WHERE epoch_id = $1 AND escrow_id = $2 AND inference_id = $3 \
+             AND state = 'completed'",
+        );
+        let row = bind_key(question, key)?.fetch_optional(&self.database.pool).await.map_err(StorageError::Database)?;
+        Ok(row.is_some())
+    }
+
     /// What was asked and answered in an inference, once it is stored, and unless it is sealed.
     pub async fn said(&self, key: &ExecutionKey) -> Result<Option<Said>, StorageError> {
         let question = sqlx::query(
