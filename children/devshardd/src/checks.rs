@@ -36,6 +36,8 @@ use crate::storage::{Session, Storage, StorageError, Validation as Step};
 const AT_ONCE: usize = 4;
 /// Checks that run or wait, at most: the next look finds what was not taken.
 const KNOWN: usize = 4_096;
+/// Before a check that came to nothing is made again.
+const REST: Duration = Duration::from_secs(60);
 /// Payloads that a model may be ahead of the comparison.
 const AHEAD: usize = 64;
 
@@ -98,9 +100,8 @@ impl Checks {
         }
         let ledger = &self.inner.tools.ledger;
         let (mine, seed) = (ledger.mine(state), Seed::of(ledger.key(), session.escrow()));
-        let is_reached = |inference: &Inference| {
-            self.inner.tools.escrows.url(session.escrow(), inference.executor).is_some()
-        };
+        let is_reached =
+            |inference: &Inference| self.inner.tools.escrows.url(session.escrow(), inference.executor).is_some();
         for id in state.to_check(&mine, seed) {
             // Of an executor whom nobody here can ask nothing is found out.
             let Some(inference) = state.inference(id).filter(|inference| is_reached(inference)) else { continue };
@@ -130,7 +131,7 @@ impl Checks {
     async fn look_again(&self, escrow: &EscrowId) -> Result<(), String> {
         let session = self.inner.tools.storage.session(escrow).await.map_err(|error| chain(&error))?;
         let Some(session) = session else { return Ok(()) };
-        let state = self.inner.tools.ledger.state(&session).await.map_err(|error| chain(&error))?;
+        let state = self.inner.tools.ledger.state_of(&session).await.map_err(|error| chain(&error))?;
         self.look(&session, &state);
         Ok(())
     }
@@ -139,7 +140,10 @@ impl Checks {
         // It is never closed.
         let place = self.inner.at_once.acquire().await;
         let key = session.key(id);
-        match self.leased(&session, &key, &inference).await {
+        let checked = self.leased(&session, &key, &inference).await;
+        drop(place);
+        let is_done = matches!(checked, Ok(Some(_)));
+        match checked {
             Ok(None) => {}
             Ok(Some(verdict)) => {
                 self.inner.tools.counters.checked(verdict);
@@ -150,7 +154,10 @@ impl Checks {
                 tracing::warn!(inference = %key.idempotency_key(), error = %chain(&error), "not checked");
             }
         }
-        drop(place);
+        if !is_done {
+            // An owner may ask often, and nothing will be different in a moment.
+            tokio::time::sleep(REST).await;
+        }
         self.inner.under_way.lock().remove(&(session.escrow().clone(), id));
     }
 

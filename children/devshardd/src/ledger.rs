@@ -6,7 +6,7 @@
 //!
 //! Must not live here: HTTP, and how an inference is run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use devshard_core::ids::{EscrowId, InferenceId, Nonce};
 use devshard_core::session::owed::Executed;
 use devshard_core::session::plan::plan;
 use devshard_core::session::{Slot, State, StepError, Trust};
-use devshard_core::wire::{StateWords, Tx};
+use devshard_core::wire::{Kind, StateWords, Tx};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -137,6 +137,12 @@ impl Ledger {
 
     /// The state behind everything that is stored of a session.
     pub async fn state(&self, session: &Session) -> Result<Arc<Known>, LedgerError> {
+        self.touch(session.escrow());
+        self.state_of(session).await
+    }
+
+    /// The same, of a session of which nobody has asked.
+    pub async fn state_of(&self, session: &Session) -> Result<Arc<Known>, LedgerError> {
         let place = self.place(session.escrow());
         let mut remembered = place.lock().await;
         self.caught_up(&mut remembered, session, session.latest).await
@@ -145,6 +151,7 @@ impl Ledger {
     /// Takes the steps that came: they are checked, stored, and the state behind them is signed. All of them, or none.
     /// Returns that state, and whether there is anything new in it.
     pub async fn take(&self, session: &Session, diffs: &[Diff]) -> Result<(Arc<Known>, bool), LedgerError> {
+        self.touch(session.escrow());
         let place = self.place(session.escrow());
         let mut remembered = place.lock().await;
         let mut stored = session.latest;
@@ -197,12 +204,13 @@ impl Ledger {
     ) -> Result<Vec<Tx>, StorageError> {
         let (storage, key) = (&self.inner.storage, &self.inner.key);
         let mine = self.mine(state);
-        let open: Vec<InferenceId> = state.unfinished(&mine).take(TOLD).collect();
+        let open: BTreeSet<InferenceId> = state.unfinished(&mine).collect();
         let mut executed = match (open.first(), open.last()) {
             (Some(first), Some(last)) => storage.executed(session, *first, *last).await?,
             _ => Vec::new(),
         };
-        executed.retain(|one| ended.is_none_or(|ended| one.id != ended.id));
+        executed.retain(|one| open.contains(&one.id) && ended.is_none_or(|ended| one.id != ended.id));
+        executed.truncate(TOLD);
         let mut owed: Vec<Tx> = executed.iter().flat_map(|one| self.words(state, one)).collect();
         // What is not stored may be stored otherwise: it is not remembered.
         owed.extend(ended.into_iter().flat_map(|ended| state.owed_of(key, ended)));
@@ -215,6 +223,16 @@ impl Ledger {
             owed.extend(checked.into_iter().filter_map(|one| state.owed_of_check(key, *slot, one)));
             owed.extend(storage.kept_txs(session, |tx| state.is_open(tx)).await?);
         }
+        Ok(owed)
+    }
+
+    /// The same of one inference alone, whatever else is owed.
+    pub async fn owed_of(&self, session: &Session, known: &Known, id: InferenceId) -> Result<Vec<Tx>, StorageError> {
+        let executed = self.inner.storage.executed(session, id, id).await?;
+        let mine = self.mine(known).contains(&known.binding().group.executor(id));
+        let mut owed: Vec<Tx> = executed.iter().filter(|_| mine).flat_map(|one| self.words(known, one)).collect();
+        let kept = self.inner.storage.kept_txs(session, |tx| known.is_open(tx)).await?;
+        owed.extend(kept.into_iter().filter(|tx| is_of_execution(tx, id)));
         Ok(owed)
     }
 
@@ -241,9 +259,14 @@ impl Ledger {
             // Twice what is left: a sweep is paid for by as many sessions as it looks at.
             remembered.sweep_at = remembered.places.len() * 2;
         }
-        let (place, last) = remembered.places.entry(escrow.clone()).or_insert_with(|| (Place::default(), now));
-        *last = now;
-        Arc::clone(place)
+        Arc::clone(&remembered.places.entry(escrow.clone()).or_insert_with(|| (Place::default(), now)).0)
+    }
+
+    /// Somebody has asked of this session.
+    fn touch(&self, escrow: &EscrowId) {
+        if let Some((_, last)) = self.inner.remembered.lock().places.get_mut(escrow) {
+            *last = Instant::now();
+        }
     }
 
     /// Brings what is remembered to this step at least, by what is stored.
@@ -254,8 +277,7 @@ impl Ledger {
         latest: Nonce,
     ) -> Result<Arc<Known>, LedgerError> {
         let begun = || Arc::new(Known::new(State::begin(session.binding.clone())));
-        let mut state = remembered.take().unwrap_or_else(begun);
-        // What fails is read again: nothing is remembered meanwhile.
+        let mut state = remembered.clone().unwrap_or_else(begun);
         while state.latest() < latest {
             let (from, to) = (Nonce(state.latest().0 + 1), latest);
             let page = self.inner.storage.diffs(session, from, to).await?;
@@ -270,9 +292,28 @@ impl Ledger {
                 return Err(LedgerError::OtherState(next.latest()));
             }
             state = Arc::new(next);
+            // Whoever asked for it may hang up: what has been read stays.
+            *remembered = Some(Arc::clone(&state));
             tracing::debug!(session = %session.escrow(), step = %state.latest(), page = PAGE, "read from what is stored");
         }
         *remembered = Some(Arc::clone(&state));
         Ok(state)
+    }
+}
+
+/// Whether this is what an executor says of an inference.
+fn is_of_execution(tx: &Tx, id: InferenceId) -> bool {
+    match &tx.kind {
+        Some(Kind::Confirm(confirm)) => confirm.inference_id == id.0,
+        Some(Kind::Finish(finish)) => finish.inference_id == id.0,
+        Some(
+            Kind::Start(_)
+            | Kind::Timeout(_)
+            | Kind::Validation(_)
+            | Kind::Vote(_)
+            | Kind::RevealSeed(_)
+            | Kind::Finalize(_),
+        )
+        | None => false,
     }
 }

@@ -34,7 +34,7 @@ use supervisor_sdk::axum::Router;
 
 use app::App;
 use checks::{Checks, Tools};
-use config::Config;
+use config::{Config, Validation};
 use held::Held;
 use host::Host;
 use ledger::Ledger;
@@ -63,7 +63,8 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
     let storage = Storage::open(&config.database, owner()?, config.fault, waiting).await?;
     // Without a lease nothing may be claimed.
     storage.renew().await?;
-    if let Some(from) = kept_from(&config) {
+    let kept_from = kept_from(&config);
+    if let Some(from) = kept_from {
         let gone = storage.prune(from).await?;
         tracing::info!(%from, gone, "epochs before are forgotten");
     }
@@ -105,7 +106,9 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
         engine: config.engine.clone(),
         counters: counters.clone(),
     });
-    tokio::spawn(checks.clone().follow(config.validation_every));
+    if config.validation != Validation::Off {
+        tokio::spawn(checks.clone().follow(config.validation_every));
+    }
     let host = Host::new(context.clone(), storage.clone(), ledger.clone(), config.engine, counters.clone());
     tokio::spawn(host.clone().leave(life));
     let version = context.identity().version.as_ref().map_or_else(|| "standalone".to_owned(), ToString::to_string);
@@ -122,6 +125,7 @@ pub async fn serve(context: Context, counters: Counters) -> Result<Router, Box<d
         counters,
         held: Held::default(),
         peers,
+        kept_from,
     }))
 }
 

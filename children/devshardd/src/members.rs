@@ -300,7 +300,11 @@ impl Members {
             if diffs.is_empty() {
                 return Err("it has none of them".to_owned());
             }
-            state = self.inner.ledger.take(session, &diffs).await.map_err(|error| chain(&error))?.0;
+            let next = self.inner.ledger.take(session, &diffs).await.map_err(|error| chain(&error))?.0;
+            if next.latest() <= state.latest() {
+                return Err("it sends nothing that is new".to_owned());
+            }
+            state = next;
         }
         Ok(state)
     }

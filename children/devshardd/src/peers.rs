@@ -3,6 +3,7 @@
 //! A database that was cloned, or a wrong URL, would give an inference two places of record, and two runs. Each host
 //! writes a fresh mark and asks the others for it. Whoever does not answer proves nothing and is asked again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ pub enum Mismatch {
 pub struct Peers {
     urls: Vec<String>,
     client: reqwest::Client,
-    found: Arc<Mutex<Option<Mismatch>>>,
+    /// What each was last known by. One that does not answer proves nothing, and clears nothing.
+    found: Arc<Mutex<BTreeMap<String, Mismatch>>>,
 }
 
 impl Peers {
@@ -57,7 +59,7 @@ impl Peers {
     /// What is wrong, as far as is known.
     #[must_use]
     pub fn mismatch(&self) -> Option<Mismatch> {
-        self.found.lock().clone()
+        self.found.lock().values().next().cloned()
     }
 
     /// Asks all of them once.
@@ -67,17 +69,20 @@ impl Peers {
         }
         let (mark, uuid) = (uuid::Uuid::new_v4().to_string(), storage.uuid().await?);
         storage.mark(&mark).await?;
-        let mut found = None;
         for peer in &self.urls {
             match self.question(peer, storage.me().as_str()).await {
-                Ok(answer) => found = found.or_else(|| judge(peer, &uuid, &mark, storage.me().as_str(), &answer)),
+                Ok(answer) => match judge(peer, &uuid, &mark, storage.me().as_str(), &answer) {
+                    Some(mismatch) => {
+                        tracing::error!(%mismatch, "the place of record is not one");
+                        self.found.lock().insert(peer.clone(), mismatch);
+                    }
+                    None => {
+                        self.found.lock().remove(peer);
+                    }
+                },
                 Err(error) => tracing::info!(peer, error = %chain(&error), "does not answer"),
             }
         }
-        if let Some(mismatch) = &found {
-            tracing::error!(%mismatch, "the place of record is not one");
-        }
-        *self.found.lock() = found;
         Ok(())
     }
 

@@ -55,6 +55,8 @@ pub enum Refusal {
     OtherEpoch { bound: u64, escrow: u64 },
     #[error("two histories are told for the session")]
     Fork(#[source] Fork),
+    #[error("epoch {0} is over, and its sessions are forgotten")]
+    EpochOver(u64),
     #[error("the steps do not follow what is stored")]
     Step(#[source] StepError),
     #[error("step {0} is not stored, and has not come with the request")]
@@ -109,7 +111,7 @@ impl Refusal {
             Refusal::NotOwner => "not_owner",
             Refusal::UnknownSession => "unknown_session",
             Refusal::OtherVersion { .. } => "version_conflict",
-            Refusal::OtherEpoch { .. } => "epoch_conflict",
+            Refusal::OtherEpoch { .. } | Refusal::EpochOver(_) => "epoch_conflict",
             Refusal::Fork(_) => "diff_fork",
             Refusal::Step(StepError::NotNext { .. }) | Refusal::NoStep(_) => "diff_gap",
             Refusal::Step(StepError::OtherRoot { .. }) | Refusal::OtherState { .. } => "state_conflict",
@@ -154,6 +156,7 @@ impl Refusal {
             Refusal::OtherVersion { .. }
             | Refusal::OtherEpoch { .. }
             | Refusal::OtherState { .. }
+            | Refusal::EpochOver(_)
             | Refusal::Fork(_)
             | Refusal::NoStep(_)
             | Refusal::NotStarted(_)

@@ -242,11 +242,11 @@ async fn a_sealed_request_is_passed_on_to_the_byte() {
 async fn a_body_that_is_one_already_is_kept_but_for_what_the_session_says() {
     let endpoint = Endpoint::start(Says::Pieces(ended("data: [DONE]\n\n", 99))).await;
     let prompt = r#"{"messages":[{"role":"system","content":"s"}],"temperature":0.5,"seed":99,"model":"other",
-        "max_tokens":900,"stream":false,"stream_options":{"include_usage":false}}"#;
+        "max_tokens":900,"stream":false,"stream_options":{"include_usage":false},"n":9,"max_completion_tokens":900}"#;
     endpoint.run(&job(prompt)).await.0.unwrap();
     let expected = json!({
         "messages": [{"role": "system", "content": "s"}], "temperature": 0.5,
-        "model": "llama", "max_tokens": 5, "seed": 3, "stream": true, "stream_options": {"include_usage": false},
+        "model": "llama", "max_tokens": 5, "seed": 3, "stream": true, "stream_options": {"include_usage": true},
     });
     assert_eq!(endpoint.first_asked().1, expected);
 }

@@ -185,6 +185,11 @@ pub fn signer(
     verify(escrow, body, signature, timestamp, now_s, DRIFT_S)
 }
 
+/// Whether somebody can have signed a request with these header values now, whatever its body is.
+pub fn is_signed(signature: Option<&str>, timestamp: Option<&str>, now_s: u64) -> Result<(), AuthError> {
+    read(signature, timestamp, now_s, DRIFT_S).map(drop)
+}
+
 /// Who has signed a request with these header values; `now_s` is this host's time in seconds since 1970, and the
 /// client's may be `may_s` seconds from it, to either side.
 pub fn verify(
@@ -195,6 +200,17 @@ pub fn verify(
     now_s: u64,
     may_s: u64,
 ) -> Result<Address, AuthError> {
+    let (at_s, bytes) = read(signature, timestamp, now_s, may_s)?;
+    recover(&digest(escrow, body, at_s), &bytes).ok_or(AuthError::Signature)
+}
+
+/// The time and the signature, as they are sent.
+fn read(
+    signature: Option<&str>,
+    timestamp: Option<&str>,
+    now_s: u64,
+    may_s: u64,
+) -> Result<(u64, [u8; 65]), AuthError> {
     let signature = signature.ok_or(AuthError::Missing(SIGNATURE))?;
     let timestamp = timestamp.ok_or(AuthError::Missing(TIMESTAMP))?;
     let at_s: u64 = timestamp.trim().parse().map_err(|_| AuthError::Timestamp)?;
@@ -203,8 +219,7 @@ pub fn verify(
         let direction = if at_s < now_s { Direction::Earlier } else { Direction::Later };
         return Err(AuthError::Drift { by_s, direction, may_s });
     }
-    let bytes = decoded(signature.trim()).ok_or(AuthError::Encoding)?;
-    recover(&digest(escrow, body, at_s), &bytes).ok_or(AuthError::Signature)
+    Ok((at_s, decoded(signature.trim()).ok_or(AuthError::Encoding)?))
 }
 
 /// Whose signature of a digest this is; `v` is 0 or 1, or 27 or 28. One whose `s` is in the upper half is nobody's: it

@@ -335,7 +335,7 @@ impl Record {
 /// is no event stream that ends with `[DONE]`, or an event of it is no JSON.
 #[must_use]
 pub fn answer_text(body: &[u8]) -> Option<String> {
-    let (mut stream, mut payloads, mut text) = (ModelStream::default(), Vec::new(), String::new());
+    let (mut stream, mut payloads, mut text) = (ModelStream::with_limit(body.len().max(1)), Vec::new(), String::new());
     stream.push(body, &mut payloads).ok()?;
     if !stream.is_done() {
         return None;

@@ -37,7 +37,7 @@ impl App {
             return Err(Refusal::NotSealed);
         }
         let sealed = Sealed::read(&body, &escrow)?;
-        let session = self.known(&escrow).await?;
+        let session = self.bound(&escrow).await?;
         if session.binding.creator != signer {
             return Err(Refusal::NotOwner);
         }
@@ -76,7 +76,7 @@ impl App {
     async fn complete(&self, Signed { escrow, signer, headers, body }: Signed) -> Answer {
         let request = Request::read(&body)?;
         let from = resumed_from(header(&headers, "last-event-id"), &request)?;
-        let session = self.session(&escrow, &signer, false).await?;
+        let session = self.session(&escrow, &signer, None).await?;
         if session.binding.creator != signer {
             return Err(Refusal::NotOwner);
         }

@@ -1,6 +1,7 @@
 //! What the owner of a session and the members of its group ask beside inferences.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ use supervisor_sdk::axum::extract::{Path, Query, State};
 use supervisor_sdk::axum::http::{HeaderMap, StatusCode};
 use supervisor_sdk::axum::response::{IntoResponse as _, Json};
 
-use super::{Answer, App, Here, Named, Shared, Signed, header, since_1970};
+use super::{Answer, App, Here, Named, Shared, Signed, Sound, header, since_1970};
 use crate::host::coded;
 use crate::ledger::Known;
 use crate::members::{Heard, is_signed_state};
@@ -24,12 +25,14 @@ use crate::storage::Session;
 
 /// Steps that are shown to an executor who is asked for an inference, at most.
 const SHOWN: u64 = 999;
+/// An execution that is begun for whoever doubts it is written down within this.
+const BEGINS_WITHIN: Duration = Duration::from_secs(5);
 
 /// `POST …/verify-timeout`: the owner asks for this member's vote.
-pub(super) async fn verify_timeout(State(app): Shared, signed: Signed) -> Answer {
+pub(super) async fn verify_timeout(State(app): Shared, _: Sound, signed: Signed) -> Answer {
     let Signed { escrow, signer, body, .. } = signed;
     let question = TimeoutQuestion::read(&body)?;
-    let session = app.session(&escrow, &signer, !question.diffs.is_empty()).await?;
+    let session = app.session(&escrow, &signer, None).await?;
     if session.binding.creator != signer {
         return Err(Refusal::NotOwner);
     }
@@ -55,7 +58,7 @@ pub(super) async fn verify_timeout(State(app): Shared, signed: Signed) -> Answer
 pub(super) async fn challenge_receipt(State(app): Shared, _: Here, signed: Signed) -> Answer {
     let Signed { escrow, signer, body, .. } = signed;
     let challenge = Challenge::read(&body)?;
-    let session = app.session(&escrow, &signer, !challenge.diffs.is_empty()).await?;
+    let session = app.session(&escrow, &signer, challenge.diffs.first()).await?;
     let state = app.ledger.state(&session).await?;
     if session.binding.creator != signer && !state.is_member(&signer) {
         return Err(Refusal::NotMember);
@@ -71,7 +74,7 @@ pub(super) async fn challenge_receipt(State(app): Shared, _: Here, signed: Signe
 }
 
 /// `POST …/gossip/nonce`: a member says what state it has signed.
-pub(super) async fn gossip_nonce(State(app): Shared, signed: Signed) -> Answer {
+pub(super) async fn gossip_nonce(State(app): Shared, _: Sound, signed: Signed) -> Answer {
     let (session, state, body) = app.members_word(signed).await?;
     let signed = SignedState::read(&body)?;
     if !is_signed_state(&state, &signed) {
@@ -90,7 +93,7 @@ pub(super) async fn gossip_nonce(State(app): Shared, signed: Signed) -> Answer {
 }
 
 /// `POST …/gossip/txs`: a member says what it has to say, by whoever brings it.
-pub(super) async fn gossip_txs(State(app): Shared, signed: Signed) -> Answer {
+pub(super) async fn gossip_txs(State(app): Shared, _: Sound, signed: Signed) -> Answer {
     let (session, state, body) = app.members_word(signed).await?;
     let mut txs = group::read_txs(&body)?;
     txs.retain(|tx| state.is_open(tx) && state.is_members_word(tx));
@@ -131,7 +134,7 @@ pub(super) async fn payloads(
 impl App {
     /// A request that only members of the group may send, of a session that has begun.
     async fn members_word(&self, signed: Signed) -> Result<(Session, Arc<Known>, Bytes), Refusal> {
-        let session = self.known(&signed.escrow).await?;
+        let session = self.bound(&signed.escrow).await?;
         let state = self.ledger.state(&session).await?;
         if state.is_member(&signed.signer) { Ok((session, state, signed.body)) } else { Err(Refusal::NotMember) }
     }
@@ -193,20 +196,20 @@ impl App {
             is_pending && state.inference(id).is_some_and(|inference| inference.is_asked_by(payload).is_ok())
         });
         let (Some(payload), true) = (payload, self.executes(state, id)) else { return Ok(None) };
-        self.held.touch(session.escrow());
-        self.open(session.clone(), Arc::clone(state), id, payload, true).begun().await;
-        let executed = self.storage.executed(session, id, id).await?;
+        let mut executed = self.storage.executed(session, id, id).await?;
+        if executed.is_empty() {
+            self.held.touch(session.escrow());
+            let flight = self.open(session.clone(), Arc::clone(state), id, payload, true);
+            // Whoever asks does not wait for ever; another process of this member may have it by now.
+            let _ = tokio::time::timeout(BEGINS_WITHIN, flight.begun()).await;
+            executed = self.storage.executed(session, id, id).await?;
+        }
         Ok(executed.first().and_then(|claimed| state.receipt(self.ledger.key(), id, claimed.confirmed_at)))
     }
 
     /// What is owed of one inference.
     async fn recovery(&self, session: &Session, id: InferenceId) -> Result<Vec<Tx>, Refusal> {
-        let mut owed = self.ledger.mempool(session).await?;
-        owed.retain(|tx| match &tx.kind {
-            Some(Kind::Confirm(confirm)) => confirm.inference_id == id.0,
-            Some(Kind::Finish(finish)) => finish.inference_id == id.0,
-            _ => false,
-        });
-        Ok(owed)
+        let state = self.ledger.state(session).await?;
+        Ok(self.ledger.owed_of(session, &state, id).await?)
     }
 }

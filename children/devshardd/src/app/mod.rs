@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use devshard_core::auth::{self, Address};
 use devshard_core::diffs::Diff;
-use devshard_core::ids::{EscrowId, Nonce};
-use devshard_core::session::State as SessionState;
+use devshard_core::ids::{Epoch, EscrowId, Nonce};
+use devshard_core::session::{State as SessionState, Trust};
 use serde_json::json;
 use supervisor_sdk::axum::Router;
 use supervisor_sdk::axum::body::{Body, to_bytes};
@@ -59,6 +59,8 @@ pub struct App {
     pub counters: Counters,
     pub held: Held,
     pub peers: Peers,
+    /// Sessions of earlier epochs do not begin any more.
+    pub kept_from: Option<Epoch>,
 }
 
 /// A router says by it that it has several hosts for a session.
@@ -80,7 +82,10 @@ struct Signed {
     body: Bytes,
 }
 
-/// A request that is to be served here, and not by another host.
+/// A request whose steps may be stored here: the place of record is the one that all hosts have.
+struct Sound;
+
+/// A request that is to be served here, too, and not by another host.
 struct Here;
 
 impl FromRequest<Arc<App>> for Signed {
@@ -89,11 +94,21 @@ impl FromRequest<Arc<App>> for Signed {
     async fn from_request(request: AxumRequest, app: &Arc<App>) -> Result<Signed, Refusal> {
         let (mut parts, body) = request.into_parts();
         let escrow = escrow(&mut parts, app).await?;
-        let body = read(body).await?;
         let headers = parts.headers;
         let (signature, at) = (header(&headers, auth::SIGNATURE), header(&headers, auth::TIMESTAMP));
+        // Of what nobody can have signed the body is not waited for.
+        auth::is_signed(signature, at, now_s())?;
+        let body = read(body).await?;
         let signer = auth::signer(&escrow, &body, signature, at, now_s())?;
         Ok(Signed { escrow, signer, headers, body })
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Sound {
+    type Rejection = Response<Body>;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Sound, Response<Body>> {
+        app.not_sound(&parts.headers).map_or(Ok(Sound), Err)
     }
 }
 
@@ -142,19 +157,26 @@ pub fn router(app: App) -> Router {
 }
 
 impl App {
-    /// The refusal of what another host is to have: everything while this one's database is not that of the others, or is
-    /// a file of its own where others serve too, and a session that is not held while this one is drained session by
-    /// session.
+    /// The refusal of everything while this host's database is not that of the others, or is a file of its own where
+    /// others serve too.
+    fn not_sound(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        let reason = if let Some(mismatch) = self.peers.mismatch() {
+            tracing::warn!(%mismatch, "a request is not taken");
+            MISMATCH
+        } else if header(headers, HIGHLY_AVAILABLE) == Some("true") && !self.storage.is_shared() {
+            // A router that has several hosts says so: a file of one of them would be one of several histories.
+            NOT_SHARED
+        } else {
+            return None;
+        };
+        self.counters.refused(reason);
+        Some(self.context.not_admitted(reason))
+    }
+
+    /// That, and the refusal of a session that is not held while this host is drained session by session.
     fn not_here(&self, escrow: &EscrowId, headers: &HeaderMap) -> Option<Response<Body>> {
-        if let Some(mismatch) = self.peers.mismatch() {
-            tracing::warn!(session = %escrow, %mismatch, "a request is not taken");
-            self.counters.refused(MISMATCH);
-            return Some(self.context.not_admitted(MISMATCH));
-        }
-        // A router that has several hosts says so: a file of one of them would be one of several histories.
-        if header(headers, HIGHLY_AVAILABLE) == Some("true") && !self.storage.is_shared() {
-            self.counters.refused(NOT_SHARED);
-            return Some(self.context.not_admitted(NOT_SHARED));
+        if let Some(refused) = self.not_sound(headers) {
+            return Some(refused);
         }
         let is_last = header(headers, LAST_RESORT) == Some("1");
         match self.context.draining() {
@@ -166,29 +188,43 @@ impl App {
         }
     }
 
-    /// The session, which begins with the first request that its owner has signed, or with the first steps of its owner
-    /// that somebody brings.
-    async fn session(&self, escrow: &EscrowId, signer: &Address, has_steps: bool) -> Result<Session, Refusal> {
-        let session = match self.storage.session(escrow).await? {
-            Some(session) => session,
-            None => {
-                let me = self.ledger.me();
-                let found = self.escrows.find(escrow, signer, me).ok_or(Refusal::UnknownEscrow)?;
-                if found.binding.creator != *signer && !has_steps {
-                    return Err(Refusal::NotOwner);
-                }
-                self.storage.bind(found.epoch, &self.version, &found.binding).await?
+    /// The session, which begins with the first request that its owner has signed, or with the first step of its owner
+    /// that a member of its group brings.
+    async fn session(&self, escrow: &EscrowId, signer: &Address, first: Option<&Diff>) -> Result<Session, Refusal> {
+        if let Some(session) = self.storage.session(escrow).await? {
+            return self.is_ours(session);
+        }
+        let found = self.escrows.find(escrow, signer, self.ledger.me()).ok_or(Refusal::UnknownEscrow)?;
+        if self.kept_from.is_some_and(|from| found.epoch < from) {
+            return Err(Refusal::EpochOver(found.epoch.0));
+        }
+        if found.binding.creator != *signer {
+            let first = first.ok_or(Refusal::NotOwner)?;
+            let begun = SessionState::begin(found.binding.clone());
+            if !begun.is_member(signer) {
+                return Err(Refusal::NotMember);
             }
-        };
+            begun.after(first, Trust::Nobody).map_err(Refusal::Step)?;
+        }
+        self.is_ours(self.storage.bind(found.epoch, &self.version, &found.binding).await?)
+    }
+
+    /// A session is bound to one version of this program and to one epoch.
+    fn is_ours(&self, session: Session) -> Result<Session, Refusal> {
         if session.version != self.version {
             return Err(Refusal::OtherVersion { bound: session.version, here: self.version.clone() });
         }
-        match self.escrows.epoch(escrow) {
+        match self.escrows.epoch(session.escrow()) {
             Some(epoch) if epoch != session.epoch => {
                 Err(Refusal::OtherEpoch { bound: session.epoch.0, escrow: epoch.0 })
             }
             Some(_) | None => Ok(session),
         }
+    }
+
+    /// A session that has begun, to be brought on.
+    async fn bound(&self, escrow: &EscrowId) -> Result<Session, Refusal> {
+        self.is_ours(self.known(escrow).await?)
     }
 
     /// Takes the steps that came with a request, and does what follows: of new ones the group is told, and what is to be

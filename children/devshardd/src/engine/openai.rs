@@ -178,9 +178,13 @@ fn body(job: &Job) -> String {
     ] {
         body.insert(name.to_owned(), value);
     }
+    // Other words for how much may be said, which are not paid for.
+    for name in ["max_completion_tokens", "min_tokens", "n", "best_of"] {
+        body.remove(name);
+    }
     // What is to be paid for is what the model has counted.
     if job.stream {
-        body.entry("stream_options").or_insert_with(|| json!({"include_usage": true}));
+        body.insert("stream_options".to_owned(), json!({"include_usage": true}));
     }
     Value::Object(body).to_string()
 }
